@@ -1,0 +1,85 @@
+"""The command line.
+
+    python -m interp run SPEC.json     ask a question here; SPEC may be - for standard input
+    python -m interp list              records, newest first
+    python -m interp show ID           one record as JSON
+    python -m interp models            models that can be asked
+    python -m interp kinds             kinds of analysis, each with an example
+
+A user's error is one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import interp
+from interp import analyses
+from interp.answers import as_json, get
+from interp.errors import BadInput, InterpError
+from interp.models import catalogue
+from interp.store import State, open_store
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m interp", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    ask = commands.add_parser("run", help="ask a question here and keep its record")
+    ask.add_argument("spec", help="a file with a spec as JSON, or -")
+    ask.add_argument("--again", action="store_true", help="compute it anew")
+    commands.add_parser("list", help="list records, newest first")
+    show = commands.add_parser("show", help="print one record as JSON")
+    show.add_argument("id")
+    commands.add_parser("models", help="list models")
+    commands.add_parser("kinds", help="list kinds of analysis, each with an example")
+    args = parser.parse_args(argv)
+    try:
+        return _dispatch(args)
+    except InterpError as error:
+        print(f"because: {error}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    if args.command == "run":
+        return _run(args.spec, again=args.again)
+    if args.command == "list":
+        for record in open_store().records.list():
+            print(f"{record.id}  {record.state:10}  {record.kind:20}  {record.title}")
+    elif args.command == "show":
+        store = open_store()
+        print(json.dumps(as_json(store, get(store, args.id)), indent=2))
+    elif args.command == "models":
+        for name in catalogue.names():
+            facts = catalogue.card(name).facts
+            print(f"{name:22}  {facts['parameters']:>9,} parameters  {facts['summary']}")
+    else:
+        for kind in interp.kinds():
+            print(f"{kind:22}  {analyses.get(kind).example.canonical}")
+    return 0
+
+
+def _run(path: str, *, again: bool) -> int:
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text()
+    except OSError as error:
+        raise BadInput(f"The file {path!r} was to be read.", f"{error.strerror}.") from error
+    answer = interp.run(text, again=again)
+    print(f"{answer.id}  {answer.state}")
+    error = answer.record.error
+    if answer.state == State.FAILED and error:
+        said = " ".join(error[k] for k in ("asked", "found", "works") if error.get(k))
+        print(f"because: {said}", file=sys.stderr)
+        return 1 if "fault" in error else 2
+    print(answer.verdict)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The kinds of analysis: the modules of this folder, by name, imported only when asked for.
+
+A kind is one module that exports ``ANALYSIS``. Nothing else in the package names a kind.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from typing import Any
+
+from pydantic import ValidationError
+
+from interp.analyses._record import Analysis, Spec
+from interp.errors import BadInput, UnknownName
+
+
+def kinds() -> tuple[str, ...]:
+    """List the kinds, without importing them."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
+
+
+def get(kind: str) -> Analysis[Any, Any]:
+    """Import the kind ``kind``; names that are no kind are refused before any import."""
+    if kind not in kinds():
+        raise UnknownName.of("kind of analysis", kind, kinds())
+    analysis: Analysis[Any, Any] = importlib.import_module(f"{__name__}.{kind}").ANALYSIS
+    return analysis
+
+
+def parse(spec: str | bytes | dict[str, Any]) -> Spec:
+    """Read a spec from JSON or a dict by its ``kind`` field.
+
+    Raises:
+        UnknownName: The kind does not exist.
+        BadInput: A field is unknown, missing or has a wrong value; the message names it.
+    """
+    try:
+        fields = json.loads(spec) if isinstance(spec, str | bytes) else spec
+    except json.JSONDecodeError as error:
+        raise BadInput("The spec is not JSON.", f"{error}.", "Start from an example.") from error
+    if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
+        raise BadInput(
+            "A spec is a JSON object with a field 'kind'.", "", f"Kinds: {', '.join(kinds())}."
+        )
+    analysis = get(fields["kind"])
+    try:
+        return analysis.spec.model_validate(fields)
+    except ValidationError as error:
+        raise _said(analysis, error) from error
+
+
+def _said(analysis: Analysis[Any, Any], error: ValidationError) -> InterpFieldError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "spec"
+    if first["type"] == "extra_forbidden":
+        return InterpFieldError(
+            *UnknownName.of(f"field of {analysis.kind}", where, analysis.spec.model_fields).args
+        )
+    return InterpFieldError(
+        f"The field {where!r} of {analysis.kind} was {first.get('input')!r}.", f"{first['msg']}."
+    )
+
+
+class InterpFieldError(BadInput):
+    """A field of a spec that is unknown or has a wrong value."""

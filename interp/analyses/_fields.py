@@ -1,0 +1,59 @@
+"""The types that fields of specs may have. A field's type chooses its widget and its place in the
+address of a page; a spec never names a widget."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from interp.behaviors import PromptPair
+from interp.methods.grids import SiteChoice
+
+
+class Pair(BaseModel):
+    """A clean and a corrupted prompt, the clean one's answer, and the output it is compared with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clean: str
+    corrupted: str
+    answer: str
+    foil: str = ""
+
+    def prompt_pair(self) -> PromptPair:
+        """Return the pair as behaviors take it."""
+        return PromptPair(self.clean, self.corrupted, self.answer, self.foil)
+
+
+class Kind:
+    """Marks a field with the name of its type, by which the form finds the widget."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+ModelName = Annotated[str, Kind("model")]
+Prompt = Annotated[str, Kind("prompt")]
+Answer = Annotated[str, Kind("answer")]
+Pairs = Annotated[tuple[Pair, ...], Kind("pairs"), BeforeValidator(_tuple)]
+BehaviorName = Annotated[str, Kind("behavior")]
+Count = Annotated[int, Kind("count"), Field(ge=1, le=1000)]
+Seed = Annotated[int, Kind("seed"), Field(ge=0, le=2**31 - 1)]
+Sites = Annotated[SiteChoice, Kind("site")]
+Direction = Annotated[Literal["denoising", "noising"], Kind("choice")]
+Metric = Annotated[Literal["logit_diff", "prob", "loss", "kl"], Kind("choice")]
+
+KINDS = ("model", "prompt", "answer", "pairs", "behavior", "count", "seed", "site", "choice")
+
+
+def kind_of(spec: type[BaseModel], name: str) -> str:
+    """Return the type name of a field, one of ``KINDS``, or "kind" for the literal."""
+    for mark in spec.model_fields[name].metadata:
+        if isinstance(mark, Kind):
+            return mark.name
+    return "kind"

@@ -1,0 +1,394 @@
+"""Activation patching: which activations carry the difference between two prompts?"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from interp.analyses._fields import (
+    BehaviorName,
+    Count,
+    Direction,
+    Metric,
+    ModelName,
+    Pair,
+    Pairs,
+    Seed,
+    Sites,
+)
+from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Spec, Step
+from interp.axes import Grid as Effects
+from interp.axes import Mask, PairGrid, PerPair
+from interp.behaviors import Behavior, built_in, from_pairs
+from interp.errors import BadInput
+from interp.figures import curves, heatmap, theme
+from interp.figures.named import NamedFigure
+from interp.methods import effects
+from interp.methods.grids import Grid, cells_that_cannot_matter, make_grid
+from interp.models import catalogue, tokens
+from interp.scores import Absent, Anchor, Score
+
+if TYPE_CHECKING:
+    from interp.methods.patching import Sweep
+
+
+class ActivationPatching(Spec):
+    """Patch every place of a kind, one at a time, in one or many prompt pairs."""
+
+    kind: Literal["activation_patching"] = "activation_patching"
+    model: ModelName = Field("induction-handmade", description="The model asked.")
+    pairs: Pairs = Field((), description="Prompt pairs; ignored where a behavior is named.")
+    behavior: BehaviorName = Field("", description="A built-in set of pairs, or empty.")
+    n_pairs: Count = Field(20, description="How many pairs of the behavior, 1 to 1000.")
+    site: Sites = Field("z_pos", description="What is patched, and with it the map.")
+    direction: Direction = Field(
+        "denoising",
+        description="denoising: clean activation into the corrupted run; noising: the reverse.",
+    )
+    metric: Metric = Field("logit_diff", description="What is read at the answer position.")
+    seed: Seed = Field(0, description="Seed of the bootstrap.")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Effects by place, the metric of every single run, and the best cell's score.
+
+    ``effect`` is 0 where the patch did nothing and 1 where it moved the metric by the whole gap
+    between the corrupted and the clean run. ``low`` and ``high`` are NaN where there is no
+    interval. ``values``, ``clean`` and ``corrupted`` are in ``unit``.
+    """
+
+    site: str
+    direction: str
+    metric: str
+    unit: str
+    row_axis: str
+    col_axis: str
+    rows: tuple[str, ...]
+    clean_tokens: tuple[tuple[str, ...], ...]
+    corrupted_tokens: tuple[tuple[str, ...], ...]
+    answers: tuple[str, ...]
+    foils: tuple[str, ...]
+    read: int
+    held_out: tuple[bool, ...]
+    values: PairGrid
+    clean: PerPair
+    corrupted: PerPair
+    effect: Effects
+    low: Effects
+    high: Effects
+    inert: Mask
+    best: Score | None
+    best_cell: tuple[int, ...]
+
+    @property
+    def cols(self) -> list[str]:
+        """Column labels; a position is named by its token where all pairs share it."""
+        if self.col_axis == "head":
+            return [f"H{i}" for i in range(self.effect.shape[1])]
+        return theme.positions(tuple(_shared(at) for at in zip(*self.clean_tokens, strict=True)))
+
+
+def _shared(texts: tuple[str, ...]) -> str:
+    return texts[0] if len(set(texts)) == 1 else "*"
+
+
+def inputs(spec: ActivationPatching) -> Behavior:
+    """Check pairs, site and metric against the model."""
+    if spec.behavior:
+        behavior = built_in(spec.behavior, spec.n_pairs)
+        if behavior.model != spec.model:
+            raise BadInput(
+                f"The behavior {spec.behavior!r} was asked of {spec.model}.",
+                f"Its tokens are those of {behavior.model}.",
+                "Choose that model, or type pairs.",
+            )
+    else:
+        behavior = from_pairs(spec.model, [pair.prompt_pair() for pair in spec.pairs])
+    make_grid(catalogue.info(spec.model), behavior, spec.site)
+    effects.check_metric(spec.metric, behavior.foils)
+    return behavior
+
+
+def cost(spec: ActivationPatching, behavior: Behavior) -> Cost:
+    """Two passes a pair, and one a pair and cell that can matter."""
+    model = catalogue.info(spec.model)
+    grid = make_grid(model, behavior, spec.site)
+    cells = int((~cells_that_cannot_matter(model, behavior, grid)).sum())
+    held = sum(behavior.lengths)
+    return Cost(
+        tokens=held * (2 + cells),
+        passes=2 + len(behavior) * cells // 100,
+        bytes=8 * held * model.n_layers * model.d_model,
+    )
+
+
+def run(spec: ActivationPatching, ctx: Context) -> Generator[Step[Result], None, None]:
+    """Sweep the map, cell by cell, all pairs of a cell together."""
+    from interp.methods.patching import sweep
+
+    model = ctx.load(spec.model)
+    grid = make_grid(model.info, ctx.inputs, spec.site)
+    done = None if ctx.checkpoint is None else ctx.checkpoint["values"]
+    for state in sweep(model, ctx.inputs, grid, spec.direction, spec.metric, done):
+        effects.check_gap(state.clean, state.corrupted, *effects.METRICS[spec.metric])
+        ctx.save_checkpoint({"values": state.values})
+        yield Step(state.fraction, _result(spec, ctx.inputs, grid, state))
+
+
+def _result(spec: ActivationPatching, behavior: Behavior, grid: Grid, state: Sweep) -> Result:
+    info = catalogue.info(spec.model)
+    outputs = tokens.answer_names(info)
+    args = (state.values, state.clean, state.corrupted, spec.direction)
+    # Intervals and the best cell belong to a complete map. The seed is used afresh for each
+    # picture, so that the last one does not depend on how many were drawn before it.
+    rng = np.random.default_rng(spec.seed)
+    complete = not np.isnan(state.values).any()
+    effect = effects.effect(*args)
+    bounds = effects.interval(*args, rng) if complete else None
+    low, high = bounds if bounds is not None else (np.full_like(effect, np.nan),) * 2
+    cell, best = (), None
+    if complete and not state.inert.all():
+        cell, best = effects.best_cell(
+            *args,
+            inert=state.inert,
+            name=lambda row, col: str(grid.place(row, col)),
+            held_out=behavior.held_out,
+            rng=rng,
+        )
+    metric, unit = effects.METRICS[spec.metric]
+    return Result(
+        site=spec.site,
+        direction=spec.direction,
+        metric=metric,
+        unit=unit,
+        row_axis=grid.row_axis,
+        col_axis=grid.col_axis,
+        rows=grid.row_names(),
+        clean_tokens=tuple(tokens.text_of(info, ids) for ids in behavior.clean),
+        corrupted_tokens=tuple(tokens.text_of(info, ids) for ids in behavior.corrupted),
+        answers=tuple(outputs[i] for i in behavior.answers),
+        foils=tuple(outputs[i] if i >= 0 else "" for i in behavior.foils),
+        read=behavior.read_at(0),
+        held_out=behavior.held_out,
+        values=state.values,
+        clean=state.clean,
+        corrupted=state.corrupted,
+        effect=effect,
+        low=low,
+        high=high,
+        inert=state.inert,
+        best=best,
+        best_cell=cell,
+    )
+
+
+def _place(result: Result, row: int, col: int) -> str:
+    """Name a cell as sites print: ``L1H0.z@11``, ``L2H1.z``, ``L0.resid_pre@3``."""
+    component = "z" if result.site == "z_pos" else result.site
+    if result.col_axis == "head":
+        return f"{result.rows[row]}H{col}.{component}"
+    return f"{result.rows[row]}.{component}@{col}"
+
+
+def figures(result: Result) -> list[NamedFigure]:
+    """Draw the map of effects and the two bare runs of each pair."""
+    shape = result.effect.shape
+    hover = [[_hover(result, i, j) for j in range(shape[1])] for i in range(shape[0])]
+    done = result.direction == "denoising"
+    bar = "effect: " + ("share brought back" if done else "share lost")
+    n = len(result.clean)
+    several = (
+        f"Means over {n} pairs; 95 % bootstrap interval of each cell on hover, each cell on its own."
+        if np.isfinite(result.low).any()
+        else f"{n} pair{'s' if n > 1 else ''}: no interval."
+    )
+    hatched = " Hatched cells cannot matter by the model's structure." if result.inert.any() else ""
+    into = "clean activation into the corrupted run" if done else "corrupted into the clean run"
+    return [
+        NamedFigure(
+            "effects",
+            f"Effect of patching {result.site.replace('_pos', '')} ({result.direction})",
+            f"{result.direction.capitalize()}: {into}. 0 = the patch did nothing, 1 = the whole gap "
+            f"in {result.metric}. {several}{hatched}",
+            heatmap.heatmap(
+                result.effect,
+                rows=result.rows,
+                cols=result.cols,
+                titles=(result.row_axis, result.col_axis, bar),
+                hover=hover,
+                hatched=result.inert,
+            ),
+            selectable=True,
+        ),
+        NamedFigure(
+            "runs",
+            f"{result.metric.capitalize()} of the bare runs",
+            f"Each pair's clean and corrupted run, without a patch, in {result.unit}.",
+            _runs(result),
+        ),
+    ]
+
+
+def _runs(result: Result) -> Any:
+    names = [f"{i}" for i in range(len(result.clean))]
+    return curves.pairs(
+        names,
+        {"clean": result.clean, "corrupted": result.corrupted},
+        titles=(f"{result.metric} ({result.unit})", "pair"),
+    )
+
+
+def _hover(result: Result, row: int, col: int) -> str:
+    name = theme.label(_place(result, row, col), 40)
+    if result.inert[row, col]:
+        return f"{name}: cannot matter"
+    value = result.effect[row, col]
+    if np.isnan(value):
+        return f"{name}: not computed yet"
+    text = f"{name}: {value:.3f}"
+    if np.isfinite(result.low[row, col]):
+        text += f" [{result.low[row, col]:.3f}, {result.high[row, col]:.3f}]"
+    mean = float(result.values[:, row, col].mean())
+    return f"{text}<br>{result.metric} {mean:.3f} {result.unit}"
+
+
+def verdict(result: Result) -> str:
+    """Name the cells that carry the gap, with the scale of the claim."""
+    if result.best is None:
+        live = ~result.inert
+        done = int((np.isfinite(result.effect) & live).sum())
+        if not live.any():
+            return "No cell of this map can matter by the model's structure."
+        return f"{done} of {int(live.sum())} cells are computed; the rest are blank."
+    size = np.where(result.inert, -1.0, np.abs(result.effect))
+    order = [np.unravel_index(int(i), size.shape) for i in np.argsort(-size, axis=None)]
+    strong = [(int(r), int(c)) for r, c in order if size[r, c] >= 0.5 * size.max()][:4]
+    named = ", ".join(
+        f"{_place(result, r, c)} {result.effect[r, c]:.2f}{_bounds(result, r, c)}" for r, c in strong
+    )
+    verb = "brings back" if result.direction == "denoising" else "takes away"
+    rest = [float(size[r, c]) for r, c in order if (int(r), int(c)) not in strong and size[r, c] >= 0]
+    others = f"; every other cell that can matter stays within ±{max(rest):.2f}" if rest else ""
+    held = result.best.held_out
+    note = (
+        f"Chosen on {result.best.n} search pairs, the best cell scores {held.value:.2f} {held.name}."
+        if isinstance(held, Anchor)
+        else f"{len(result.clean)} pair{'s' if len(result.clean) > 1 else ''}: "
+        + ("no interval and nothing held out." if isinstance(result.best.interval, Absent) else "nothing held out.")
+    )
+    return (
+        f"Of the gap in {result.metric} ({result.corrupted.mean():.2f} corrupted to "
+        f"{result.clean.mean():.2f} clean, {result.unit}) a single patch {verb} at most: {named}"
+        f"{others}. {note}"
+    )
+
+
+def _bounds(result: Result, row: int, col: int) -> str:
+    low, high = result.low[row, col], result.high[row, col]
+    return f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
+
+
+def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure]] | None:
+    """Say the clicked cell's number with its interval and draw its spread over pairs."""
+    row, col = int(cell["0"]), int(cell["1"])
+    text = _hover(result, row, col).replace("<br>", "; ")
+    values = result.values[:, row, col]
+    if result.inert[row, col] or np.isnan(values).any():
+        return text, []
+    marks = {"corrupted": float(result.corrupted.mean()), "clean": float(result.clean.mean())}
+    figure = curves.spread(
+        values,
+        title=f"{result.metric} with this patch ({result.unit}), one point a pair",
+        marks=marks,
+        hover=[f"pair {i}" for i in range(len(values))],
+    )
+    return text, [NamedFigure("cell", _place(result, row, col), "", figure)]
+
+
+def follow_ups(spec: ActivationPatching, result: Result) -> list[FollowUp]:
+    """Suggest the reverse patch, a split into heads or positions, and a look at the prompt."""
+    fields = spec.model_dump(mode="json")
+    other = "noising" if spec.direction == "denoising" else "denoising"
+    ups = [FollowUp(f"Ask the reverse: {other}", {**fields, "direction": other})]
+    split = {"z": "z_pos", "z_pos": "resid_pre"}.get(spec.site, "z")
+    labels = {
+        "z": "Split into heads: patch head z at all positions",
+        "z_pos": "Split by position: patch each head at each position",
+        "resid_pre": "Follow the residual stream: patch it by layer and position",
+    }
+    lengths = {len(texts) for texts in result.clean_tokens}
+    if split == "z" or len(lengths) == 1:
+        ups.append(FollowUp(labels[split], {**fields, "site": split}))
+    if spec.pairs:
+        prompt = {"model": spec.model, "prompt": spec.pairs[0].clean, "answer": spec.pairs[0].answer}
+        ups.append(FollowUp("Read the clean prompt layer by layer", {"kind": "logit_lens", **prompt}))
+    return ups
+
+
+_PLACES = {
+    "resid_pre": "residual streams before a layer",
+    "resid_mid": "residual streams between attention and MLP",
+    "resid_post": "residual streams after a layer",
+    "attn_out": "attention outputs",
+    "mlp_out": "MLP outputs",
+    "z": "heads",
+    "z_pos": "heads at which position",
+}
+
+
+def question(spec: ActivationPatching) -> str:
+    """Restate the question in plain words."""
+    what = f"Which {_PLACES[spec.site]} of {spec.model}"
+    way, does = (
+        ("from clean into corrupted", "bring back")
+        if spec.direction == "denoising"
+        else ("from corrupted into clean", "take away")
+    )
+    if spec.behavior:
+        return f"{what}, patched {way}, {does} the answer on {spec.n_pairs} pairs of {spec.behavior}?"
+    if not spec.pairs:
+        return f"{what}, patched {way}, {does} the answer?"
+    pair = spec.pairs[0]
+    over = f" over {pair.foil!r}" if pair.foil else ""
+    more = f" (and {len(spec.pairs) - 1} more pairs)" if len(spec.pairs) > 1 else ""
+    return f"{what}, patched {way}, {does} the answer {pair.answer!r}{over} on {pair.clean!r}{more}?"
+
+
+ANALYSIS = Analysis(
+    kind="activation_patching",
+    page=("Find", "Patching"),
+    about="Which activations carry the difference between two prompts?",
+    spec=ActivationPatching,
+    result=Result,
+    question=question,
+    inputs=inputs,
+    cost=cost,
+    run=run,
+    figures=figures,
+    verdict=verdict,
+    scores=lambda result: (result.best,) if result.best else (),
+    inspect=inspect,
+    follow_ups=follow_ups,
+    example=ActivationPatching(
+        pairs=(Pair(clean="kmabcda", corrupted="kmebcda", answer="b", foil="d"),)
+    ),
+    cites=(
+        Cite(
+            "Heimersheim & Nanda (2024), How to use and interpret activation patching",
+            "@article{heimersheim2024patching,\n  author = {Heimersheim, Stefan and Nanda, Neel},\n"
+            "  title = {How to use and interpret activation patching},\n"
+            "  journal = {arXiv:2404.15255},\n  year = {2024}\n}",
+        ),
+        Cite(
+            "Zhang & Nanda (2024), Towards best practices of activation patching",
+            "@inproceedings{zhang2024patching,\n  author = {Zhang, Fred and Nanda, Neel},\n"
+            "  title = {Towards Best Practices of Activation Patching in Language Models: "
+            "Metrics and Methods},\n  booktitle = {ICLR},\n  year = {2024}\n}",
+        ),
+    ),
+)

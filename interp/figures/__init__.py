@@ -1,0 +1,1 @@
+"""Arrays and labels to plotly figures. Knows no result type."""

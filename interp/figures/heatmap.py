@@ -1,0 +1,91 @@
+"""Heatmaps of layers, heads and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from interp.axes import Grid, Mask
+from interp.figures import theme
+
+_MOST_MARKED = 4000
+
+
+def heatmap(
+    values: Grid,
+    *,
+    rows: Sequence[str],
+    cols: Sequence[str],
+    titles: tuple[str, str, str],
+    hover: Sequence[Sequence[str]],
+    limits: tuple[float, float] | None = None,
+    text: Sequence[Sequence[str]] | None = None,
+    hatched: Mask | None = None,
+) -> go.Figure:
+    """Draw a grid with rows upward and one cell per (row, col); NaN cells stay empty.
+
+    Args:
+        values: The numbers.
+        rows: Row labels, bottom first.
+        cols: Column labels.
+        titles: Titles of the row axis, the column axis and the colour bar (with its unit).
+        hover: Hover text of each cell, already safe.
+        limits: Colour limits of a sequential scale; without them the scale diverges around 0
+            with symmetric limits.
+        text: Text in each cell, already safe.
+        hatched: Cells drawn with a stroke instead of a colour: they cannot matter.
+    """
+    finite = np.abs(values[np.isfinite(values)])
+    most = max(float(finite.max()) if finite.size else 0.0, 1e-6)
+    low, high = limits or (-most, most)
+    shown = values if hatched is None else np.where(hatched, np.nan, values)
+    figure = go.Figure(
+        go.Heatmap(
+            z=shown.astype(np.float32),
+            zmin=low,
+            zmax=high,
+            colorscale=theme.SEQUENTIAL if limits else theme.DIVERGING,
+            colorbar={"title": {"text": titles[2], "side": "right"}, "thickness": 14},
+            text=text,
+            texttemplate="%{text}" if text is not None else None,
+            hoverinfo="skip",
+            xgap=1,
+            ygap=1,
+        )
+    )
+    if hatched is not None and hatched.any():
+        r, c = np.nonzero(hatched)
+        figure.add_scatter(
+            x=c, y=r, mode="markers", hoverinfo="skip", showlegend=False,
+            marker={"symbol": "line-ne-open", "size": 9, "color": theme.NEUTRAL, "opacity": 0.6},
+        )  # fmt: skip
+    _add_click_targets(figure, values.shape, hover)
+    figure.update_xaxes(
+        title=titles[1], tickmode="array", tickvals=list(range(len(cols))), ticktext=list(cols),
+        range=[-0.5, len(cols) - 0.5], tickangle=0,
+    )  # fmt: skip
+    figure.update_yaxes(
+        title=titles[0], tickmode="array", tickvals=list(range(len(rows))), ticktext=list(rows),
+        range=[-0.5, len(rows) - 0.5],
+    )  # fmt: skip
+    return theme.style(figure, height=int(min(700, 130 + 34 * max(3, len(rows)))))
+
+
+def _add_click_targets(
+    figure: go.Figure, shape: tuple[int, ...], hover: Sequence[Sequence[str]]
+) -> None:
+    """Lay near-transparent markers over the cells: a bare heatmap reports no clicks."""
+    if shape[0] * shape[1] > _MOST_MARKED:
+        figure.data[0].update(hoverinfo="text", hovertext=hover)
+        return
+    r, c = (axis.ravel() for axis in np.indices(shape))
+    figure.add_scatter(
+        x=c, y=r, mode="markers", showlegend=False, name="cells",
+        customdata=np.stack([r, c], axis=1),
+        text=[hover[i][j] for i, j in zip(r, c, strict=True)],
+        hovertemplate="%{text}<extra></extra>",
+        marker={"symbol": "square", "size": 24, "opacity": 0.01, "color": theme.NEUTRAL},
+        selected={"marker": {"opacity": 0.25}}, unselected={"marker": {"opacity": 0.01}},
+    )  # fmt: skip

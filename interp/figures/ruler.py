@@ -1,0 +1,85 @@
+"""The ruler that every score is drawn on, always the same, so that it is learned once."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from interp.figures import theme
+from interp.scores import Absent, Anchor, Interval, Null, Score
+
+
+def ruler(score: Score) -> go.Figure:
+    """Draw floor, ceiling, constant guess, null band, interval, held-out value and the score."""
+    figure = go.Figure()
+    if isinstance(score.null, Null):
+        figure.add_shape(
+            type="rect", x0=score.null.low, x1=score.null.high, y0=-0.35, y1=0.35,
+            fillcolor=theme.NEUTRAL, opacity=0.25, line_width=0,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=[score.null.median], y=[0], mode="markers", showlegend=False,
+            marker={"symbol": "line-ns-open", "size": 14, "color": theme.NEUTRAL},
+            hovertemplate=f"null: {score.null.name}<br>5 % {score.null.low:.3f}, median "
+            f"{score.null.median:.3f}, 95 % {score.null.high:.3f} (n = {score.null.n})<extra></extra>",
+        )  # fmt: skip
+    ticks = [a for a in (score.floor, score.ceiling, score.constant) if isinstance(a, Anchor)]
+    for tick in ticks:
+        figure.add_shape(
+            type="line", x0=tick.value, x1=tick.value, y0=-0.6, y1=0.6, line={"color": theme.NEUTRAL}
+        )
+        figure.add_annotation(x=tick.value, y=-1.0, text=tick.name, showarrow=False)
+    if isinstance(score.interval, Interval):
+        figure.add_shape(
+            type="line", x0=score.interval.low, x1=score.interval.high, y0=0, y1=0,
+            line={"color": theme.POSITIVE, "width": 3},
+        )  # fmt: skip
+    if isinstance(score.held_out, Anchor):
+        figure.add_scatter(
+            x=[score.held_out.value], y=[0], mode="markers", showlegend=False,
+            marker={"symbol": "diamond-open", "size": 12, "color": theme.NEGATIVE},
+            hovertemplate=f"{score.held_out.name}: %{{x:.3f}}<extra></extra>",
+        )  # fmt: skip
+    figure.add_scatter(
+        x=[score.value], y=[0], mode="markers", showlegend=False,
+        marker={"size": 13, "color": theme.POSITIVE},
+        hovertemplate=f"{theme.label(score.name, 80)}: %{{x:.3f}}<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(title=f"{score.unit}", range=_limits(score))
+    figure.update_yaxes(visible=False, range=[-1.4, 0.9])
+    return theme.style(figure, height=150)
+
+
+def _limits(score: Score) -> list[float]:
+    points = [score.floor.value, score.ceiling.value, score.value]
+    points += [a.value for a in (score.constant, score.held_out) if isinstance(a, Anchor)]
+    if isinstance(score.interval, Interval):
+        points += [score.interval.low, score.interval.high]
+    if isinstance(score.null, Null):
+        points += [score.null.low, score.null.high]
+    pad = 0.12 * (max(points) - min(points))
+    return [min(points) - pad, max(points) + pad]
+
+
+def in_words(score: Score) -> list[tuple[str, str]]:
+    """List every part of the scale as (name, what it is), absent ones with their reason."""
+    constant, null, held = score.constant, score.null, score.held_out
+    spread = score.interval
+    return [
+        ("value", f"{score.value:.3f} {score.unit} (n = {score.n})"),
+        ("floor", f"{score.floor.value:.3g}: {score.floor.name}"),
+        ("full model", f"{score.ceiling.value:.3g}: {score.ceiling.name}"),
+        ("constant guess", _or(constant) or f"{constant.value:.3f}: {constant.name}"),  # type: ignore[union-attr]
+        (
+            "null",
+            _or(null) or f"{null.low:.3f} … {null.high:.3f} (5–95 %), median {null.median:.3f}: {null.name}, n = {null.n}",  # type: ignore[union-attr]
+        ),
+        (
+            "interval",
+            _or(spread) or f"{spread.low:.3f} … {spread.high:.3f} ({spread.level:.0%}, {spread.method})",  # type: ignore[union-attr]
+        ),
+        ("held out", _or(held) or f"{held.value:.3f} {held.name}"),  # type: ignore[union-attr]
+    ]
+
+
+def _or(part: object) -> str:
+    return f"absent: {part.reason}" if isinstance(part, Absent) else ""

@@ -1,0 +1,38 @@
+"""What a worker says about its device."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import torch
+
+from interp.jobs.provenance import versions
+
+
+def describe(device: torch.device, *, memory_only: bool = False) -> dict[str, Any]:
+    """Return free and total bytes and, unless ``memory_only``, name, matrix rate and versions."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        name = f"{device} ({torch.cuda.get_device_name(device)})"
+    else:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total = page * os.sysconf("SC_PHYS_PAGES")
+        free = page * os.sysconf("SC_AVPHYS_PAGES") if hasattr(os, "sysconf") else total
+        name = str(device)
+    memory = {"free_bytes": free, "total_bytes": total}
+    if memory_only:
+        return memory
+    return {**memory, "device": name, "flop_per_s": _matrix_rate(device), "versions": versions()}
+
+
+def _matrix_rate(device: torch.device) -> float:
+    """Measure the rate of a float32 matrix product, in operations a second."""
+    n = 512
+    a = torch.ones(n, n, device=device)
+    (a @ a).sum().item()
+    start = time.perf_counter()
+    for _ in range(3):
+        (a @ a).sum().item()
+    return 3 * 2 * n**3 / (time.perf_counter() - start)

@@ -1,0 +1,134 @@
+"""Run one claimed record to its end. Every runner does it by this function.
+
+Between two steps of the generator no hook is installed, so this is where a cancel is noticed,
+a partial result is kept, and a short job may run before the long one goes on.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from interp import analyses
+from interp.analyses._record import Analysis, Context, Spec, Step
+from interp.behaviors import Behavior
+from interp.errors import InterpError
+from interp.jobs.provenance import stamp
+from interp.jobs.residents import Residents
+from interp.store import State, Store, pack
+from interp.store.codec import pack_arrays, unpack_arrays
+from interp.store.queue import Claim, Fenced
+
+PARTIAL_EVERY_S = 1.0
+
+
+@dataclass
+class Hooks:
+    """What a runner does between steps: leave (the process is going away), or run a short job."""
+
+    leaving: Callable[[], bool] = lambda: False
+    between: Callable[[], None] = lambda: None
+
+
+def execute(store: Store, claim: Claim, residents: Residents, hooks: Hooks | None = None) -> State:
+    """Compute a claimed record and write what becomes of it.
+
+    Returns:
+        The state in which the record was left; ``LOST`` if another worker has taken it over.
+    """
+    record = store.records.get(claim.record)
+    started = time.monotonic()
+    analysis, spec = analyses.get(record.kind), None
+    try:
+        spec = analyses.parse(record.spec)
+        ctx = _context(store, claim, spec, residents, store.records.inputs(record))
+        return _drain(store, claim, analysis, spec, ctx, hooks or Hooks(), started, residents)
+    except Fenced:
+        return State.LOST
+    except InterpError as error:
+        parts = {"asked": error.asked, "found": error.found, "works": error.works}
+        return _failed(store, claim, {"type": type(error).__name__, **parts}, started)
+    except Exception as error:
+        parts = {
+            "type": type(error).__name__,
+            "fault": secrets.token_hex(4),
+            "asked": str(error),
+            "traceback": traceback.format_exc(),
+        }
+        return _failed(store, claim, parts, started)
+
+
+def _context(
+    store: Store, claim: Claim, spec: Spec, residents: Residents, inputs: bytes
+) -> Context:
+    saved = store.queue.checkpoint(claim.record)
+    return Context(
+        inputs=Behavior.from_json(inputs),
+        rng=np.random.default_rng(spec.seed),
+        load=residents.get,
+        checkpoint=None if saved is None else unpack_arrays(saved),
+        should_stop=lambda: store.queue.wants_stop(claim),
+    )
+
+
+def _drain(
+    store: Store,
+    claim: Claim,
+    analysis: Analysis[Any, Any],
+    spec: Spec,
+    ctx: Context,
+    hooks: Hooks,
+    started: float,
+    residents: Residents,
+) -> State:
+    steps = analysis.run(spec, ctx)
+    last: Step[Any] | None = None
+    kept_at = -PARTIAL_EVERY_S
+    try:
+        for last in steps:
+            if last.fraction >= 1:
+                continue
+            if store.queue.wants_stop(claim):
+                _keep(store, claim, last, ctx, started)
+                store.queue.stopped(claim)
+                return State.CANCELLED
+            if hooks.leaving():
+                _keep(store, claim, last, ctx, started)
+                store.queue.requeue(claim)
+                return State.QUEUED
+            if time.monotonic() - kept_at >= PARTIAL_EVERY_S:
+                _keep(store, claim, last, ctx, started)
+                kept_at = time.monotonic()
+            hooks.between()
+    finally:
+        steps.close()
+    if last is None:
+        raise RuntimeError(f"{spec.kind} yielded nothing")
+    packed = pack(last.result)
+    if store.queue.wants_stop(claim):
+        _keep(store, claim, last, ctx, started)
+    wall_s = time.monotonic() - started
+    return store.queue.finish(
+        claim, packed, stamp(spec, analysis.version, residents.get(spec.model), wall_s)
+    )
+
+
+def _keep(store: Store, claim: Claim, step: Step[Any], ctx: Context, started: float) -> None:
+    gone = time.monotonic() - started
+    eta_s = gone * (1 - step.fraction) / step.fraction if step.fraction > 0 else None
+    saved = None if ctx.saved is None else pack_arrays(ctx.saved)
+    store.queue.progress(claim, step.fraction, eta_s, pack(step.result), saved)
+
+
+def _failed(store: Store, claim: Claim, error: dict[str, str], started: float) -> State:
+    try:
+        store.queue.fail(claim, error, {"wall_s": round(time.monotonic() - started, 3)})
+    except Fenced:
+        return State.LOST
+    return State.FAILED

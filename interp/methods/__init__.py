@@ -1,0 +1,1 @@
+"""The mathematics: tensors in, small frozen dataclasses out. Usable from a notebook."""

@@ -1,0 +1,164 @@
+"""Activation patching: which activations carry the difference between two prompts?
+
+1. Run every clean and every corrupted prompt once; keep the activations at the site.
+2. For each cell of the map (layer and position, layer and head, or head and position) run the
+   base prompt with the other run's activation put in that place. *Denoising* puts clean into
+   corrupted; *noising* puts corrupted into clean.
+3. Read the metric at the answer position.
+
+Cells that cannot matter by the model's structure are not run: in a causal model those whose
+tokens up to the position are the same in both prompts, and those after the position read.
+
+Source: Heimersheim & Nanda, "How to use and interpret activation patching" (2024);
+Zhang & Nanda, "Towards best practices of activation patching" (ICLR 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.axes import Mask, PairGrid, PerPair
+from interp.behaviors import Behavior
+from interp.engine import Edit, patched, read_out, rows_per_batch
+from interp.methods.grids import Grid, cells_that_cannot_matter
+from interp.methods.metrics import metric
+from interp.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Metric of each pair for each patch, NaN where not computed yet, and of the two bare runs."""
+
+    values: PairGrid
+    clean: PerPair
+    corrupted: PerPair
+    inert: Mask
+    fraction: float
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The pairs of one length: prompts that are patched, activations that are put in."""
+
+    pairs: list[int]
+    base: Tensor
+    sources: dict[tuple[str, int], Tensor]
+    clean_logits: Tensor
+    read: int
+
+
+def sweep(
+    model: LoadedModel,
+    behavior: Behavior,
+    grid: Grid,
+    direction: str,
+    metric_name: str,
+    done: PairGrid | None = None,
+) -> Iterator[Sweep]:
+    """Patch every cell of ``grid`` in every pair; yield after each batch.
+
+    Args:
+        model: The model, whose tokens ``behavior`` holds.
+        behavior: Pairs with answers (and foils for ``logit_diff``).
+        grid: The component and the cells.
+        direction: "denoising" or "noising".
+        metric_name: One of ``interp.methods.effects.METRICS``.
+        done: Values of an earlier, interrupted sweep; they are not computed again.
+
+    Yields:
+        The sweep so far, in arrays of its own.
+
+    Cost: 2 forwards a pair, then one a pair and cell that can matter; memory of the component's
+    activations of all pairs.
+    """
+    clean, corrupted = np.full(len(behavior), np.nan), np.full(len(behavior), np.nan)
+    groups: list[_Group] = []
+    for length in sorted(set(behavior.lengths)):
+        pairs = [i for i, n in enumerate(behavior.lengths) if n == length]
+        groups.append(_bare_runs(model, behavior, grid, direction, metric_name, pairs, (clean, corrupted)))
+    inert = cells_that_cannot_matter(model.info, behavior, grid)
+    values = np.full((len(behavior), *grid.shape), np.nan)
+    # A patch that cannot matter leaves the base run's number, exactly.
+    values[:, inert] = (corrupted if direction == "denoising" else clean)[:, None]
+    total = values.size
+    for group in groups:
+        for tasks in _batches(model, group, inert):
+            pairs = np.array([group.pairs[i] for i, _ in tasks])
+            rows, cols = np.array([cell for _, cell in tasks]).T
+            if done is not None and not np.isnan(done[pairs, rows, cols]).any():
+                values[pairs, rows, cols] = done[pairs, rows, cols]
+                continue
+            logits = _patched_batch(model, group, grid, tasks)
+            values[pairs, rows, cols] = metric(
+                metric_name,
+                logits,
+                [behavior.answers[i] for i in pairs],
+                [behavior.foils[i] for i in pairs],
+                group.clean_logits[[i for i, _ in tasks]],
+            ).cpu().numpy()
+            left = int(np.isnan(values).sum())
+            if left:
+                yield Sweep(values.copy(), clean, corrupted, inert, 1 - left / total)
+    yield Sweep(values, clean, corrupted, inert, 1.0)
+
+
+def _bare_runs(
+    model: LoadedModel,
+    behavior: Behavior,
+    grid: Grid,
+    direction: str,
+    metric_name: str,
+    pairs: list[int],
+    out: tuple[PerPair, PerPair],
+) -> _Group:
+    """Run clean and corrupted prompts of one length; fill in their metric."""
+    keep = [(grid.component, layer) for layer in grid.layers]
+    ids = [torch.tensor([prompts[i] for i in pairs]) for prompts in (behavior.clean, behavior.corrupted)]
+    runs = [read_out(model, batch, behavior.read, keep) for batch in ids]
+    for run, numbers in zip(runs, out, strict=True):
+        numbers[pairs] = metric(
+            metric_name,
+            run.logits,
+            [behavior.answers[i] for i in pairs],
+            [behavior.foils[i] for i in pairs],
+            runs[0].logits,
+        ).cpu().numpy()
+    base, source = (1, 0) if direction == "denoising" else (0, 1)
+    return _Group(pairs, ids[base], runs[source].acts, runs[0].logits, behavior.read)
+
+
+def _batches(
+    model: LoadedModel, group: _Group, inert: Mask
+) -> Iterator[list[tuple[int, tuple[int, int]]]]:
+    """List (row of the group, cell) in batches, all pairs of a cell next to one another."""
+    cells = [(int(r), int(c)) for r, c in np.argwhere(~inert)]
+    tasks = [(i, cell) for cell in cells for i in range(len(group.pairs))]
+    size = rows_per_batch(model.info, group.base.shape[1])
+    for start in range(0, len(tasks), size):
+        yield tasks[start : start + size]
+
+
+def _patched_batch(
+    model: LoadedModel, group: _Group, grid: Grid, tasks: list[tuple[int, tuple[int, int]]]
+) -> Tensor:
+    places = [grid.place(*cell) for _, cell in tasks]
+    edits: list[Edit] = []
+    for layer in sorted({place.layer for place in places}):
+        rows = [i for i, place in enumerate(places) if place.layer == layer]
+        of_pair = torch.tensor([tasks[i][0] for i in rows])
+        values = group.sources[grid.component, layer][of_pair]
+        each = torch.arange(len(rows))
+        pos = head = None
+        if places[rows[0]].head is not None:
+            head = torch.tensor([places[i].head for i in rows])
+            values = values[each, :, head]
+        if places[rows[0]].pos is not None:
+            pos = torch.tensor([places[i].pos for i in rows])
+            values = values[each, pos]
+        edits.append(Edit(grid.component, layer, torch.tensor(rows), pos, head, values))
+    return patched(model, group.base[[i for i, _ in tasks]], group.read, edits)

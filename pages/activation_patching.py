@@ -1,0 +1,5 @@
+"""Patching: which activations carry the difference between two prompts?"""
+
+from ui.page import method_page
+
+method_page("activation_patching")

@@ -1,0 +1,247 @@
+"""The form of a kind: one widget a field, chosen by the field's type."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import streamlit as st
+
+from interp import analyses, behaviors
+from interp.analyses._fields import kind_of
+from interp.errors import InterpError
+from interp.models import catalogue, tokens
+from interp.models.sites import components
+from ui import glossary, parts, state
+
+_SITES = {
+    "resid_pre": "resid_pre: residual stream before a layer (layer × position)",
+    "resid_mid": "resid_mid: residual stream between attention and MLP (layer × position)",
+    "resid_post": "resid_post: residual stream after a layer (layer × position)",
+    "attn_out": "attn_out: attention output (layer × position)",
+    "mlp_out": "mlp_out: MLP output (layer × position)",
+    "z": "head z, all positions (layer × head)",
+    "z_pos": "head z, each position (head × position)",
+}
+_TYPED = "typed pairs"
+_MOST_OUTPUTS = 300
+
+
+def draw(kind: str) -> dict[str, Any]:
+    """Draw the form and return the fields as they stand."""
+    spec = analyses.get(kind).spec
+    fields = state.defaults(kind)
+    state.seed(kind, _widgets(kind, fields))
+    drawn = {"kind": kind}
+    advanced = [name for name in fields if kind_of(spec, name) == "seed"]
+    hidden = _hidden(kind, spec)
+    for name in fields:
+        draw_one = _DRAW.get(kind_of(spec, name))
+        if draw_one is None or name in advanced:
+            continue
+        drawn[name] = fields[name] if name in hidden else draw_one(kind, name)
+    with st.expander("More"):
+        for name in advanced:
+            drawn[name] = _seed(kind, name)
+    state.write_address(kind, drawn)
+    return drawn
+
+
+def _hidden(kind: str, spec: Any) -> set[str]:
+    """Pairs are hidden where a behavior is chosen, the number of pairs where none is."""
+    by_type = {kind_of(spec, name): name for name in spec.model_fields}
+    if "behavior" not in by_type:
+        return set()
+    chosen = state.value(kind, by_type["behavior"]) not in ("", _TYPED, None)
+    return {by_type["pairs" if chosen else "count"]}
+
+
+def _widgets(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Split the fields into the values of widgets: the pair editor has several."""
+    spec = analyses.get(kind).spec
+    widgets: dict[str, Any] = {}
+    for name, given in fields.items():
+        if kind_of(spec, name) == "pairs":
+            first = given[0] if given else {}
+            widgets |= {part: first.get(part, "") for part in state.PAIR_PARTS}
+            widgets["more"] = state.lines_of(given[1:])
+        elif kind_of(spec, name) == "behavior":
+            widgets[name] = given or _TYPED
+        else:
+            widgets[name] = given
+    return widgets
+
+
+def fill(kind: str, fields: dict[str, Any]) -> None:
+    """Fill the form with other fields; for callbacks."""
+    state.put(kind, _widgets(kind, fields))
+
+
+def model_start(kind: str, model: str) -> dict[str, Any]:
+    """Return fields that make sense for a model: from its card's examples."""
+    spec = analyses.get(kind).spec
+    by_type = {kind_of(spec, name): name for name in spec.model_fields}
+    fields: dict[str, Any] = {by_type["model"]: model}
+    card = catalogue.card(model).facts
+    for example in card.get("examples", ()):
+        if example["kind"] == kind:
+            if "pairs" in by_type:
+                fields[by_type["pairs"]] = [{p: example[p] for p in state.PAIR_PARTS}]
+            if "prompt" in by_type:
+                fields[by_type["prompt"]] = example["clean"]
+            break
+    for empty in ("behavior", "answer"):
+        if empty in by_type:
+            fields[by_type[empty]] = ""
+    return fields
+
+
+def _model(kind: str, name: str) -> str:
+    def changed() -> None:
+        fill(kind, model_start(kind, state.value(kind, name)))
+
+    return st.selectbox(
+        "Model", catalogue.names(), key=state.key(kind, name), on_change=changed
+    )
+
+
+def _prompt(kind: str, name: str) -> str:
+    text = st.text_input("Prompt", key=state.key(kind, name), help=glossary.tip("prompt"))
+    info = catalogue.info(_current_model(kind))
+    _preview(info, text)
+    return text
+
+
+def _answer(kind: str, name: str, label: str = "Output to follow") -> str:
+    info = catalogue.info(_current_model(kind))
+    outputs = tokens.answer_names(info)
+    help_text = glossary.tip("answer" if name != "foil" else "foil")
+    key = state.key(kind, name)
+    if len(outputs) > _MOST_OUTPUTS:
+        return st.text_input(label, key=key, help=help_text)
+    options = ["", *outputs]
+    if state.value(kind, name) not in options:
+        options.append(state.value(kind, name))
+    return st.selectbox(
+        label,
+        options,
+        key=key,
+        format_func=lambda o: o or ("the model's own" if name == "answer" and label[0] == "O" else "none"),
+        help=help_text,
+    )
+
+
+def _pairs(kind: str, name: str) -> list[dict[str, str]]:
+    info = catalogue.info(_current_model(kind))
+    left, right = st.columns(2)
+    with left:
+        clean = st.text_input("Clean prompt", key=state.key(kind, "clean"), help=glossary.tip("clean"))
+        answer = _answer(kind, "answer", "Answer of the clean prompt")
+    with right:
+        corrupted = st.text_input(
+            "Corrupted prompt", key=state.key(kind, "corrupted"), help=glossary.tip("corrupted")
+        )
+        foil = _answer(kind, "foil", "Foil")
+    _preview_pair(info, clean, corrupted)
+    more = state.pairs_of(
+        st.text_area(
+            "Further pairs, one a line: clean | corrupted | answer | foil",
+            key=state.key(kind, "more"),
+            height=90,
+            help="From three pairs on, every cell has a bootstrap interval; from four on, "
+            "every second pair is held out.",
+        )
+    )
+    return [{"clean": clean, "corrupted": corrupted, "answer": answer, "foil": foil}, *more]
+
+
+def _preview(info: Any, text: str) -> None:
+    if not text:
+        st.caption(f"Type some of: {parts.escape(tokens.alphabet(info))}")
+        return
+    try:
+        coded = tokens.encode(info, text)
+    except InterpError as error:
+        parts.advice(error)
+        return
+    read = info.answers.read
+    parts.tokens(coded.texts, read=read if read >= 0 else len(coded) + read)
+
+
+def _preview_pair(info: Any, clean: str, corrupted: str) -> None:
+    try:
+        pair = [tokens.encode(info, text).texts for text in (clean, corrupted)]
+    except InterpError:
+        return  # the check below the form says it
+    read = info.answers.read
+    for texts, other, label in ((pair[0], pair[1], "clean"), (pair[1], pair[0], "corrupted")):
+        side, strip = st.columns([1, 9])
+        side.caption(label)
+        with strip:
+            parts.tokens(texts, against=other, read=read if read >= 0 else len(texts) + read)
+
+
+def _behavior(kind: str, name: str) -> str:
+    options = [_TYPED, *behaviors.for_model(_current_model(kind))]
+    if state.value(kind, name) not in options:
+        state.put(kind, {name: _TYPED})
+    chosen = st.selectbox(
+        "Inputs", options, key=state.key(kind, name), help=glossary.tip("behavior")
+    )
+    if chosen == _TYPED:
+        return ""
+    st.caption(parts.escape(behaviors.BUILT_IN[chosen].summary))
+    return chosen
+
+
+def _count(kind: str, name: str) -> int:
+    return int(st.number_input("Pairs", 1, 1000, key=state.key(kind, name)))
+
+
+def _site(kind: str, name: str) -> str:
+    info = catalogue.info(_current_model(kind))
+    options = [s for s in _SITES if s.removesuffix("_pos") in components(info)]
+    if state.value(kind, name) not in options:
+        state.put(kind, {name: options[0]})
+    return st.selectbox(
+        "What is patched", options, key=state.key(kind, name), format_func=_SITES.__getitem__
+    )
+
+
+def _choice(kind: str, name: str) -> str:
+    field = analyses.get(kind).spec.model_fields[name]
+    options = list(get_args(field.annotation))
+    if state.value(kind, name) not in options:
+        state.put(kind, {name: options[0]})
+    return st.radio(
+        name.capitalize(),
+        options,
+        key=state.key(kind, name),
+        horizontal=True,
+        format_func=lambda o: o.replace("_", " "),
+        help=field.description,
+    )
+
+
+def _seed(kind: str, name: str) -> int:
+    field = analyses.get(kind).spec.model_fields[name]
+    return int(
+        st.number_input("Seed", 0, 2**31 - 1, key=state.key(kind, name), help=field.description)
+    )
+
+
+def _current_model(kind: str) -> str:
+    model = state.value(kind, "model")
+    catalogue.info(model)
+    return str(model)
+
+
+_DRAW = {
+    "model": _model,
+    "prompt": _prompt,
+    "answer": _answer,
+    "pairs": _pairs,
+    "behavior": _behavior,
+    "count": _count,
+    "site": _site,
+    "choice": _choice,
+}

@@ -1,0 +1,138 @@
+"""What pages are made of: token strips, figure cards, scores, errors, the share row."""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import secrets
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from interp.answers import Answer
+from interp.errors import InterpError
+from interp.figures import theme
+from interp.figures.named import NamedFigure
+from interp.figures.ruler import in_words, ruler
+from interp.scores import Score
+from ui import glossary, state
+
+_LOG = logging.getLogger(__name__)
+_STRIP = """<div style="display:flex;flex-wrap:wrap;gap:3px;max-height:9rem;overflow:auto;
+font-family:monospace;font-size:0.85rem">{chips}</div>"""
+_CHIP = """<span title="{hover}" style="border:1px solid rgba(127,127,127,.45);border-radius:4px;
+padding:1px 6px;{style}">{text}</span>"""
+_DIFFERS = "background:rgba(230,160,30,.35);font-weight:600"
+
+
+def guarded(run: Callable[[], None]) -> None:
+    """Draw a page; a user's error becomes advice, anything else a fault with an id."""
+    try:
+        run()
+    except InterpError as error:
+        advice(error)
+    except Exception:
+        fault = secrets.token_hex(4)
+        _LOG.exception("fault %s", fault)
+        st.error(
+            f"Something broke on our side (fault {fault}). Nothing of yours is lost. "
+            "The server's log has the details under this number."
+        )
+
+
+def advice(error: InterpError) -> None:
+    """Show what was asked, what was found and what would work."""
+    st.warning(f"**{escape(error.asked)}** {escape(error.found)}\n\n{escape(error.works)}")
+
+
+def escape(text: str) -> str:
+    """Make text of a user safe and literal in Markdown."""
+    for mark in "\\`*_{}[]<>$#|~:":
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("\n", "⏎")
+
+
+def tokens(texts: Sequence[str], *, against: Sequence[str] = (), read: int | None = None) -> None:
+    """Draw one chip a token: index on hover, differences from ``against`` marked."""
+    chips: list[str] = []
+    for i, text in enumerate(texts):
+        differs = bool(against) and (i >= len(against) or against[i] != text)
+        hover = f"position {i}: {text}" + (", the answer is read here" if i == read else "")
+        style = (_DIFFERS if differs else "") + (";border-bottom:3px solid #2166ac" if i == read else "")
+        chips.append(
+            _CHIP.format(hover=html.escape(hover, quote=True), style=style, text=theme.label(text, 24))
+        )
+    st.html(_STRIP.format(chips="".join(chips)))
+
+
+def figure(named: NamedFigure, key: str) -> dict[str, Any] | None:
+    """Draw a figure with title and caption; return the customdata of a clicked cell, if any."""
+    st.markdown(f"**{escape(named.title)}**")
+    config = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+    clicked: dict[str, Any] | None = None
+    if named.selectable:
+        event = st.plotly_chart(
+            named.figure,
+            key=key,
+            on_select="rerun",
+            selection_mode="points",
+            config=config,
+            theme=None,
+        )
+        points = event.get("selection", {}).get("points", []) if event else []
+        clicked = points[0].get("customdata") if points else None
+    else:
+        st.plotly_chart(named.figure, key=key, config=config, theme=None)
+    if named.caption:
+        st.caption(escape(named.caption))
+    return clicked
+
+
+def score(one: Score, key: str) -> None:
+    """Draw a score on its ruler, with every part of its scale in words beside it."""
+    left, right = st.columns([3, 2])
+    with left:
+        st.markdown(f"**{escape(one.name)}: {one.value:.3f} {one.unit}**")
+        st.plotly_chart(ruler(one), key=key, config={"displayModeBar": False}, theme=None)
+    with right:
+        for name, said in in_words(one):
+            st.caption(f"**{name}**: {escape(said)}", help=glossary.tip(name))
+
+
+def failure(error: dict[str, str]) -> None:
+    """Show why a run failed: advice for a question that cannot be answered, a fault otherwise."""
+    if "fault" in error:
+        st.error(
+            f"The run broke on our side (fault {error['fault']}): {escape(error['type'])}. "
+            "Retry; if it happens again, this number finds it in the worker's log."
+        )
+        with st.expander("Traceback"):
+            st.code(error.get("traceback", ""), language=None)
+        return
+    st.warning(f"**{escape(error['asked'])}** {escape(error['found'])}\n\n{escape(error['works'])}")
+
+
+def share(answer: Answer) -> None:
+    """Draw the share row: link, JSON, spec and command line, sources, provenance."""
+    record = answer.record
+    link, twin, spec, cite, stamp = st.columns(5)
+    base = state.origin()
+    with link.popover("Copy link", width="stretch"):
+        st.caption("Opens this question and this answer for anybody who reaches this server.")
+        st.code(f"{base}/a/{record.id}", language=None)
+    with twin.popover("JSON", width="stretch"):
+        st.caption("Question, exact token ids, result and provenance in one file.")
+        st.code(f"{base}/a/{record.id}.json", language=None)
+    with spec.popover("Spec", width="stretch"):
+        st.code(json.dumps(json.loads(record.spec), indent=2), language="json")
+        st.caption("On the command line:")
+        st.code(f"echo {shlex.quote(record.spec)} | python -m interp run -", language="bash")
+    with cite.popover("Cite", width="stretch"):
+        for source in answer.analysis.cites if answer.analysis else ():
+            st.markdown(escape(source.text))
+            st.code(source.bibtex, language="latex")
+    with stamp.popover("Provenance", width="stretch"):
+        st.json(record.provenance or {"state": str(record.state)}, expanded=2)

@@ -1,0 +1,141 @@
+"""The only file that touches session state and query parameters.
+
+A page's address holds its form in readable parameters: every field that differs from the kind's
+example, by its own name. So a reload, another tab and a copied address show the same question,
+and through its key the same record.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from interp import analyses
+from interp.analyses._fields import kind_of
+
+PAIR_PARTS = ("clean", "corrupted", "answer", "foil")
+
+
+def origin() -> str:
+    """Return scheme, host and port of the page that is open."""
+    parts = urlsplit(st.context.url or "http://localhost:8501")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def param(name: str) -> str:
+    """Read one query parameter, empty if it is not there."""
+    return str(st.query_params.get(name, ""))
+
+
+def key(kind: str, field: str) -> str:
+    """Return the session key of a form's widget."""
+    return f"{kind}/{field}"
+
+
+def defaults(kind: str) -> dict[str, Any]:
+    """Return the fields of the form: from the address, else from the kind's example."""
+    fields = json.loads(analyses.get(kind).example.canonical)
+    spec = analyses.get(kind).spec
+    given = dict(st.query_params)
+    for name in fields:
+        if kind_of(spec, name) == "pairs":
+            if "clean" in given or "pairs" in given:
+                fields[name] = read_pairs(given)
+        elif name in given and name != "kind":
+            fields[name] = int(given[name]) if _is_number(fields[name], given[name]) else given[name]
+    return fields
+
+
+def _is_number(default: Any, text: str) -> bool:
+    return isinstance(default, int) and text.lstrip("-").isdigit()
+
+
+def seed(kind: str, widgets: dict[str, Any]) -> None:
+    """Give every widget of a form its value, unless the person has given it one already."""
+    for name, value in widgets.items():
+        st.session_state.setdefault(key(kind, name), value)
+
+
+def put(kind: str, widgets: dict[str, Any]) -> None:
+    """Overwrite widgets of a form; only from callbacks, before they are drawn."""
+    for name, value in widgets.items():
+        st.session_state[key(kind, name)] = value
+
+
+def forget(kind: str) -> None:
+    """Drop what a person typed into a form, so that the address decides."""
+    for name in [n for n in st.session_state if str(n).startswith(f"{kind}/")]:
+        del st.session_state[name]
+
+
+def value(kind: str, name: str) -> Any:
+    """Read a widget of a form."""
+    return st.session_state.get(key(kind, name))
+
+
+def to_params(kind: str, fields: dict[str, Any]) -> dict[str, str]:
+    """Return the query parameters of a question: what differs from the kind's example."""
+    example = json.loads(analyses.get(kind).example.canonical)
+    spec = analyses.get(kind).spec
+    params: dict[str, str] = {}
+    for name, given in fields.items():
+        if name not in example or name == "kind" or given == example[name]:
+            continue
+        if kind_of(spec, name) == "pairs":
+            params |= write_pairs(given)
+        else:
+            params[name] = str(given)
+    return params
+
+
+def write_address(kind: str, fields: dict[str, Any]) -> None:
+    """Make the address hold the form as it stands."""
+    params = to_params(kind, fields)
+    if dict(st.query_params) != params:
+        st.query_params.from_dict(params)
+
+
+def write_pairs(pairs: list[dict[str, str]]) -> dict[str, str]:
+    """Return one pair by its parts and further ones as lines of ``pairs``."""
+    first = pairs[0] if pairs else dict.fromkeys(PAIR_PARTS, "")
+    params = {part: first.get(part, "") for part in PAIR_PARTS}
+    if pairs[1:]:
+        params["pairs"] = lines_of(pairs[1:])
+    return params
+
+
+def read_pairs(params: dict[str, Any]) -> list[dict[str, str]]:
+    """Read pairs back from query parameters."""
+    first = {part: str(params.get(part, "")) for part in PAIR_PARTS}
+    return [first, *pairs_of(str(params.get("pairs", "")))]
+
+
+def lines_of(pairs: list[dict[str, str]]) -> str:
+    """Write pairs one a line, parts between bars; a bar or a line break inside is escaped."""
+    return "\n".join(" | ".join(_escaped(pair.get(p, "")) for p in PAIR_PARTS) for pair in pairs)
+
+
+def pairs_of(text: str) -> list[dict[str, str]]:
+    """Read pairs from lines; missing parts are empty."""
+    pairs: list[dict[str, str]] = []
+    for line in text.splitlines():
+        if line.strip():
+            parts = [_unescaped(part) for part in line.split(" | ")]
+            pairs.append(dict(zip(PAIR_PARTS, [*parts, "", "", "", ""], strict=False)))
+    return pairs
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("|", "\\|")
+
+
+def _unescaped(text: str) -> str:
+    out, chars = "", iter(text)
+    for char in chars:
+        if char == "\\":
+            char = {"n": "\n"}.get(after := next(chars, "\\"), after)
+        out += char
+    return out
