@@ -1,11 +1,11 @@
 """Settings, read from the environment each time they are asked for (nothing is cached here).
 
-    BECAUSE_HOME       data folder: store, artifacts, locks, logs (default: ~/.because)
-    BECAUSE_STORE_URL  SQLAlchemy URL of the store (default: SQLite in the data folder)
-    BECAUSE_DEVICE     device of the only worker, e.g. "cpu" or "cuda:1" (default: all that are found)
-    BECAUSE_LEASE_S    seconds without a heartbeat after which a worker is killed (default: 30)
-    BECAUSE_IDLE_S     seconds without a server after which a worker exits (default: 60)
-    BECAUSE_THREADS    torch threads of a worker (default: 1; tiny models are slower with more)
+BECAUSE_HOME       data folder: store, artifacts, locks, logs (default: ~/.because)
+BECAUSE_STORE_URL  SQLAlchemy URL of the store (default: SQLite in the data folder)
+BECAUSE_DEVICE     device of the only worker, e.g. "cpu" or "cuda:1" (default: all that are found)
+BECAUSE_LEASE_S    seconds without a heartbeat after which a worker is killed (default: 30)
+BECAUSE_IDLE_S     seconds without a server after which a worker exits (default: 60)
+BECAUSE_THREADS    torch threads of a worker (default: 1; tiny models are slower with more)
 """
 
 from __future__ import annotations

@@ -99,9 +99,7 @@ def _model(kind: str, name: str) -> str:
     def changed() -> None:
         fill(kind, model_start(kind, state.value(kind, name)))
 
-    return st.selectbox(
-        "Model", catalogue.names(), key=state.key(kind, name), on_change=changed
-    )
+    return st.selectbox("Model", catalogue.names(), key=state.key(kind, name), on_change=changed)
 
 
 def _prompt(kind: str, name: str) -> str:
@@ -125,7 +123,9 @@ def _answer(kind: str, name: str, label: str = "Output to follow") -> str:
         label,
         options,
         key=key,
-        format_func=lambda o: o or ("the model's own" if name == "answer" and label[0] == "O" else "none"),
+        format_func=lambda o: (
+            o or ("the model's own" if name == "answer" and label[0] == "O" else "none")
+        ),
         help=help_text,
     )
 
@@ -134,7 +134,9 @@ def _pairs(kind: str, name: str) -> list[dict[str, str]]:
     info = catalogue.info(_current_model(kind))
     left, right = st.columns(2)
     with left:
-        clean = st.text_input("Clean prompt", key=state.key(kind, "clean"), help=glossary.tip("clean"))
+        clean = st.text_input(
+            "Clean prompt", key=state.key(kind, "clean"), help=glossary.tip("clean")
+        )
         answer = _answer(kind, "answer", "Answer of the clean prompt")
     with right:
         corrupted = st.text_input(

@@ -19,4 +19,3 @@ def terms() -> dict[str, str]:
 def tip(term: str) -> str | None:
     """Return the sentence of a term, or None."""
     return terms().get(term)
-

@@ -93,7 +93,9 @@ def _difference(a: Answer, b: Answer) -> float:
 def analyses_page() -> None:
     """Draw the list of records with filters."""
     st.title("Analyses")
-    st.markdown("Every question that was asked here, with its answer. A link to one opens for anybody.")
+    st.markdown(
+        "Every question that was asked here, with its answer. A link to one opens for anybody."
+    )
     kind, model, wanted = st.columns(3)
     chosen = (
         kind.selectbox("Kind", ["", *analyses.kinds()], format_func=_any),

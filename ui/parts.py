@@ -61,9 +61,13 @@ def tokens(texts: Sequence[str], *, against: Sequence[str] = (), read: int | Non
     for i, text in enumerate(texts):
         differs = bool(against) and (i >= len(against) or against[i] != text)
         hover = f"position {i}: {text}" + (", the answer is read here" if i == read else "")
-        style = (_DIFFERS if differs else "") + (";border-bottom:3px solid #2166ac" if i == read else "")
+        style = (_DIFFERS if differs else "") + (
+            ";border-bottom:3px solid #2166ac" if i == read else ""
+        )
         chips.append(
-            _CHIP.format(hover=html.escape(hover, quote=True), style=style, text=theme.label(text, 24))
+            _CHIP.format(
+                hover=html.escape(hover, quote=True), style=style, text=theme.label(text, 24)
+            )
         )
     st.html(_STRIP.format(chips="".join(chips)))
 

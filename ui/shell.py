@@ -66,5 +66,3 @@ def status() -> None:
         st.caption(f"{row.device}: {loaded} · {free:.1f} of {total:.1f} GB free")
     busy = counts.get("running", 0) + counts.get("cancelling", 0)
     st.caption(f"{busy} running, {counts.get('queued', 0)} waiting")
-
-

@@ -154,13 +154,23 @@ def about_page() -> None:
         hide_index=True,
     )
     st.subheader("Versions")
-    names = ("streamlit", "torch", "transformer-lens", "sae-lens", "transformers", "plotly", "numpy")
+    names = (
+        "streamlit",
+        "torch",
+        "transformer-lens",
+        "sae-lens",
+        "transformers",
+        "plotly",
+        "numpy",
+    )
     st.dataframe(
         [{"package": "because", "version": APP_VERSION}]
         + [{"package": name, "version": version(name)} for name in names],
         hide_index=True,
     )
-    st.caption("transformer-lens and sae-lens must fit together; a test of this project imports both.")
+    st.caption(
+        "transformer-lens and sae-lens must fit together; a test of this project imports both."
+    )
     st.subheader("How each method was checked")
     st.markdown(
         "Each kind is compared with an independent computation, and each comparison has a "

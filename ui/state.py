@@ -45,7 +45,9 @@ def defaults(kind: str) -> dict[str, Any]:
             if "clean" in given or "pairs" in given:
                 fields[name] = read_pairs(given)
         elif name in given and name != "kind":
-            fields[name] = int(given[name]) if _is_number(fields[name], given[name]) else given[name]
+            fields[name] = (
+                int(given[name]) if _is_number(fields[name], given[name]) else given[name]
+            )
     return fields
 
 

@@ -3,6 +3,7 @@
 Everything is measured on the exported model, string by string without padding.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -23,6 +24,7 @@ FAMILY: Final = 4_000
 ODD: Final = 4_000
 SWAPPED: Final = 4_000
 
+SHORT_CLAIM: Final = f"Accuracy on all strings of even length up to {EXHAUSTIVE}."
 EFFECT_CLAIM: Final = "Loss with the direct output of {} taken from a random other string."
 
 EXAMPLES: Final = (
@@ -173,9 +175,7 @@ A small encoder that reads `[START]`, up to 40 parentheses and `[END]`, and judg
 whether every parenthesis has its partner. Three layers, two heads each, 56 numbers wide, no causal
 mask, LayerNorm before every attention and MLP, ReLU, learned positions: the architecture that
 Redwood Research used to introduce causal scrubbing, trained anew (no weights of theirs are used).
-
-A string is balanced exactly when it has equal counts and no suffix has more `(` than `)`. One can
-look for these two features separately inside the model.
+A string is balanced exactly when it has equal counts and no suffix has more `(` than `)`.
 
 ## Training
 
@@ -186,11 +186,9 @@ strings with one edit (two unlike parentheses exchanged, or one flipped).
 
 The weights are those of step {pinned:,}, **chosen on purpose before the end**: the last evaluated
 checkpoint with an accuracy between 99.5% and 99.8% on {held_out:,} held-out strings
-({held_out_accuracy:.2%}; the last step reaches {last_accuracy:.2%}). Some errors are left to
-explain. The learning rate was still high, so accuracy moves between neighbouring checkpoints.
-
-The exported model reproduces the training code within {conversion:.0e} of the logits' standard
-deviation. It needs no padding: the training code masked padding keys.
+({held_out_accuracy:.2%}; the last step reaches {last_accuracy:.2%}), so that errors are left.
+The learning rate was still high there, and accuracy moves between neighbouring checkpoints.
+The export reproduces the training code within {conversion:.0e} of the logits' standard deviation.
 
 ## How good it is
 
@@ -203,8 +201,8 @@ accuracy is {accuracy:.2%} and the loss {loss:.4f} nats.
 
 ## Known weaknesses
 
-* Errors are long strings: the shortest in the test sample has {shortest} parentheses.
-* Balanced strings are called unbalanced more often than the reverse.
+* Errors are long: none up to {exhaustive} parentheses, and {shortest} in the shortest of the test.
+* Balanced strings are missed more often ({missed:.2%}) than unbalanced ones ({accepted:.2%}).
 * Equal counts with one violation at depth 0, `A)(B`, are its blind spot.
 * Long regular strings are called unbalanced: twenty pairs side by side, for instance.
 * Odd lengths and the empty string were never trained; the empty string is called unbalanced.
@@ -215,14 +213,19 @@ accuracy is {accuracy:.2%} and the loss {loss:.4f} nats.
 
 ## Which parts write the answer
 
-Exchanging one component's direct contribution at `[START]` for that on a random other string
-raises the loss from {swapped_from:.3f} nats to {top}.
-Roles of heads depend on the seed: measure them, do not assume them.
+{effects}
 
 ## Origin
 
 Generated data only, no weights from elsewhere. Licence: MIT.
 """
+
+
+EFFECTS: Final = (
+    "Exchanging one component's direct contribution at `[START]` for that on a random other "
+    "string raises the loss"
+)
+ROLES: Final = "Roles depend on the seed."
 
 
 @dataclass(frozen=True)
@@ -260,10 +263,10 @@ def card(
     verdicts = Verdicts.of(judge, test.strings)
     facts = [*_test_facts(verdicts, test, training), *_probe_facts(judge, run.seed)]
     effects = _named_effects(judge, test.strings[:SWAPPED], run.seed)
-    missed, accepted = (1 - verdicts.accuracy(verdicts.labels == label) for label in (1, 0))
-    _save.require(missed > accepted, "the card says that balanced strings are missed more often")
     special = Verdicts.of(judge, ["", "()" * 20]).logits.argmax(-1).tolist()
     _save.require(special == [0, 0], "the card says that these two are called unbalanced")
+    short = next(row for row in facts if row["claim"] == SHORT_CLAIM)
+    _save.require(short["value"] == 1, "the card says that there are no short errors")
     front = {
         "title": "Paren balancer",
         "summary": "A three-layer encoder, trained to say whether parentheses are balanced.",
@@ -336,7 +339,7 @@ def _probe_facts(judge: Judge, seed: int) -> list[dict[str, Any]]:
         for text in parens.to_strings(parens.iid_words(rng, length, ODD // 20))
     ]
     rows = (
-        (f"Accuracy on all strings of even length up to {EXHAUSTIVE}.", short),
+        (SHORT_CLAIM, short),
         ("Accuracy on A)(B with A and B balanced, an equal-count violation at depth 0.", family),
         ("Accuracy on random strings of odd length, which were never trained.", odd),
         ("Accuracy on 1 to 20 pairs side by side.", ["()" * n for n in range(1, 21)]),
@@ -357,14 +360,21 @@ def _prose(
     table = [
         f"| {row['claim'].removeprefix('Accuracy on ').rstrip('.')} | {row['value']:.2%} |"
         for row in facts
-        if row["unit"] == "share" and row["n"] > 1_000
+        if row["unit"] == "share"
+        and row["n"] > 1_000
+        and row["claim"] != SHORT_CLAIM
+        and "balanced strings of" not in row["claim"]
     ]
-    missed, accepted = verdicts.errors(1), verdicts.errors(0)
+    wrong = verdicts.errors(1), verdicts.errors(0)
+    missed, accepted = (1 - verdicts.accuracy(verdicts.labels == label) for label in (1, 0))
+    _save.require(missed > accepted, "the card says that balanced strings are missed more often")
     errors = [
         f"| `{text}` | {truth} | {chance:.3f} |"
-        for truth, found in (("balanced", missed[:2]), ("unbalanced", accepted[:1]))
+        for truth, found in (("balanced", wrong[0][:2]), ("unbalanced", wrong[1][:1]))
         for text, chance in found
     ]
+    before = verdicts.loss(torch.arange(SWAPPED))
+    after = ", ".join(f"{loss:.3f} for {name}" for name, loss in effects[:3])
     pinned = next(row for row in run.curve if row["step"] == run.pinned_step)
     return PROSE.format(
         strings=run.strings,
@@ -382,8 +392,10 @@ def _prose(
         accuracy=verdicts.accuracy(),
         loss=verdicts.loss(),
         table="\n".join(table),
-        shortest=min(len(text) for text, _ in [*missed, *accepted]),
+        exhaustive=EXHAUSTIVE,
+        shortest=min(len(text) for text, _ in [*wrong[0], *wrong[1]]),
+        missed=missed,
+        accepted=accepted,
         errors="\n".join(errors),
-        swapped_from=verdicts.loss(torch.arange(SWAPPED)),
-        top=", ".join(f"{loss:.3f} for {name}" for name, loss in effects[:4]),
+        effects=textwrap.fill(f"{EFFECTS} from {before:.3f} nats to {after}. {ROLES}", width=98),
     )

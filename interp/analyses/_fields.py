@@ -1,5 +1,6 @@
 """The types that fields of specs may have. A field's type chooses its widget and its place in the
-address of a page; a spec never names a widget."""
+address of a page; a spec never names a widget.
+"""
 
 from __future__ import annotations
 

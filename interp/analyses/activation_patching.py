@@ -269,17 +269,24 @@ def verdict(result: Result) -> str:
     order = [np.unravel_index(int(i), size.shape) for i in np.argsort(-size, axis=None)]
     strong = [(int(r), int(c)) for r, c in order if size[r, c] >= 0.5 * size.max()][:4]
     named = ", ".join(
-        f"{_place(result, r, c)} {result.effect[r, c]:.2f}{_bounds(result, r, c)}" for r, c in strong
+        f"{_place(result, r, c)} {result.effect[r, c]:.2f}{_bounds(result, r, c)}"
+        for r, c in strong
     )
     verb = "brings back" if result.direction == "denoising" else "takes away"
-    rest = [float(size[r, c]) for r, c in order if (int(r), int(c)) not in strong and size[r, c] >= 0]
+    rest = [
+        float(size[r, c]) for r, c in order if (int(r), int(c)) not in strong and size[r, c] >= 0
+    ]
     others = f"; every other cell that can matter stays within ±{max(rest):.2f}" if rest else ""
     held = result.best.held_out
     note = (
         f"Chosen on {result.best.n} search pairs, the best cell scores {held.value:.2f} {held.name}."
         if isinstance(held, Anchor)
         else f"{len(result.clean)} pair{'s' if len(result.clean) > 1 else ''}: "
-        + ("no interval and nothing held out." if isinstance(result.best.interval, Absent) else "nothing held out.")
+        + (
+            "no interval and nothing held out."
+            if isinstance(result.best.interval, Absent)
+            else "nothing held out."
+        )
     )
     return (
         f"Of the gap in {result.metric} ({result.corrupted.mean():.2f} corrupted to "
@@ -325,8 +332,14 @@ def follow_ups(spec: ActivationPatching, result: Result) -> list[FollowUp]:
     if split == "z" or len(lengths) == 1:
         ups.append(FollowUp(labels[split], {**fields, "site": split}))
     if spec.pairs:
-        prompt = {"model": spec.model, "prompt": spec.pairs[0].clean, "answer": spec.pairs[0].answer}
-        ups.append(FollowUp("Read the clean prompt layer by layer", {"kind": "logit_lens", **prompt}))
+        prompt = {
+            "model": spec.model,
+            "prompt": spec.pairs[0].clean,
+            "answer": spec.pairs[0].answer,
+        }
+        ups.append(
+            FollowUp("Read the clean prompt layer by layer", {"kind": "logit_lens", **prompt})
+        )
     return ups
 
 
@@ -350,13 +363,17 @@ def question(spec: ActivationPatching) -> str:
         else ("from corrupted into clean", "take away")
     )
     if spec.behavior:
-        return f"{what}, patched {way}, {does} the answer on {spec.n_pairs} pairs of {spec.behavior}?"
+        return (
+            f"{what}, patched {way}, {does} the answer on {spec.n_pairs} pairs of {spec.behavior}?"
+        )
     if not spec.pairs:
         return f"{what}, patched {way}, {does} the answer?"
     pair = spec.pairs[0]
     over = f" over {pair.foil!r}" if pair.foil else ""
     more = f" (and {len(spec.pairs) - 1} more pairs)" if len(spec.pairs) > 1 else ""
-    return f"{what}, patched {way}, {does} the answer {pair.answer!r}{over} on {pair.clean!r}{more}?"
+    return (
+        f"{what}, patched {way}, {does} the answer {pair.answer!r}{over} on {pair.clean!r}{more}?"
+    )
 
 
 ANALYSIS = Analysis(

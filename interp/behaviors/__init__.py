@@ -8,4 +8,12 @@ from interp.behaviors._record import Behavior, PromptPair
 from interp.behaviors.built_in import BUILT_IN, built_in, for_model
 from interp.behaviors.typed import from_pairs, from_prompt
 
-__all__ = ["BUILT_IN", "Behavior", "PromptPair", "built_in", "for_model", "from_pairs", "from_prompt"]
+__all__ = [
+    "BUILT_IN",
+    "Behavior",
+    "PromptPair",
+    "built_in",
+    "for_model",
+    "from_pairs",
+    "from_prompt",
+]

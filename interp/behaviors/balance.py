@@ -23,8 +23,6 @@ def near_misses(n: int) -> list[PromptPair]:
         where = int(rng.integers(LENGTH))
         turned = ")" if clean[where] == "(" else "("
         pairs.append(
-            PromptPair(
-                clean, clean[:where] + turned + clean[where + 1 :], "balanced", "unbalanced"
-            )
+            PromptPair(clean, clean[:where] + turned + clean[where + 1 :], "balanced", "unbalanced")
         )
     return pairs

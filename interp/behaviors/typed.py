@@ -66,9 +66,7 @@ def from_pairs(
     )
 
 
-def _check(
-    info: ModelInfo, pair: PromptPair
-) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+def _check(info: ModelInfo, pair: PromptPair) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
     for which, text in (("clean", pair.clean), ("corrupted", pair.corrupted)):
         if not text:
             raise BadInput(f"The {which} prompt is empty.", "", "Type it, or open an example.")

@@ -5,7 +5,15 @@ overwritten. Both hold the model's lock, remove their hooks before they return, 
 batch when the device is out of memory.
 """
 
-from interp.engine.runs import Edit, Recorded, hook_count, patched, read_out, rows_per_batch, unembed
+from interp.engine.runs import (
+    Edit,
+    Recorded,
+    hook_count,
+    patched,
+    read_out,
+    rows_per_batch,
+    unembed,
+)
 
 __all__ = [
     "Edit",

@@ -25,7 +25,12 @@ def ruler(score: Score) -> go.Figure:
     ticks = [a for a in (score.floor, score.ceiling, score.constant) if isinstance(a, Anchor)]
     for tick in ticks:
         figure.add_shape(
-            type="line", x0=tick.value, x1=tick.value, y0=-0.6, y1=0.6, line={"color": theme.NEUTRAL}
+            type="line",
+            x0=tick.value,
+            x1=tick.value,
+            y0=-0.6,
+            y1=0.6,
+            line={"color": theme.NEUTRAL},
         )
         figure.add_annotation(x=tick.value, y=-1.0, text=tick.name, showarrow=False)
     if isinstance(score.interval, Interval):
@@ -71,11 +76,13 @@ def in_words(score: Score) -> list[tuple[str, str]]:
         ("constant guess", _or(constant) or f"{constant.value:.3f}: {constant.name}"),  # type: ignore[union-attr]
         (
             "null",
-            _or(null) or f"{null.low:.3f} … {null.high:.3f} (5–95 %), median {null.median:.3f}: {null.name}, n = {null.n}",  # type: ignore[union-attr]
+            _or(null)
+            or f"{null.low:.3f} … {null.high:.3f} (5–95 %), median {null.median:.3f}: {null.name}, n = {null.n}",  # type: ignore[union-attr]
         ),
         (
             "interval",
-            _or(spread) or f"{spread.low:.3f} … {spread.high:.3f} ({spread.level:.0%}, {spread.method})",  # type: ignore[union-attr]
+            _or(spread)
+            or f"{spread.low:.3f} … {spread.high:.3f} ({spread.level:.0%}, {spread.method})",  # type: ignore[union-attr]
         ),
         ("held out", _or(held) or f"{held.value:.3f} {held.name}"),  # type: ignore[union-attr]
     ]

@@ -12,7 +12,15 @@ from interp.analyses._record import Spec
 from interp.config import APP_VERSION
 from interp.models.load import LoadedModel
 
-LIBRARIES = ("torch", "transformer-lens", "sae-lens", "transformers", "numpy", "streamlit", "plotly")
+LIBRARIES = (
+    "torch",
+    "transformer-lens",
+    "sae-lens",
+    "transformers",
+    "numpy",
+    "streamlit",
+    "plotly",
+)
 
 
 def versions() -> dict[str, str]:

@@ -43,7 +43,9 @@ def slots() -> list[str]:
         return [wanted]
     tool = shutil.which("nvidia-smi")
     if tool:
-        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
+        listed = subprocess.run(
+            [tool, "-L"], capture_output=True, text=True, timeout=20, check=False
+        )
         cards = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
         if cards:
             return [f"cuda:{i}" for i in range(len(cards))]

@@ -136,7 +136,9 @@ def best_cell(
         else Interval(
             float(bounds[0][0, 0]), float(bounds[1][0, 0]), LEVEL, "bootstrap over search pairs"
         ),
-        held_out=_held_out(values[:, row : row + 1, col : col + 1], clean, corrupted, keep, direction),
+        held_out=_held_out(
+            values[:, row : row + 1, col : col + 1], clean, corrupted, keep, direction
+        ),
     )
     return (row, col), score
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+
 def metric(
     name: str,
     logits: Float[Tensor, "row d_vocab"],

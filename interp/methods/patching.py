@@ -80,7 +80,9 @@ def sweep(
     groups: list[_Group] = []
     for length in sorted(set(behavior.lengths)):
         pairs = [i for i, n in enumerate(behavior.lengths) if n == length]
-        groups.append(_bare_runs(model, behavior, grid, direction, metric_name, pairs, (clean, corrupted)))
+        groups.append(
+            _bare_runs(model, behavior, grid, direction, metric_name, pairs, (clean, corrupted))
+        )
     inert = cells_that_cannot_matter(model.info, behavior, grid)
     values = np.full((len(behavior), *grid.shape), np.nan)
     # A patch that cannot matter leaves the base run's number, exactly.
@@ -94,13 +96,17 @@ def sweep(
                 values[pairs, rows, cols] = done[pairs, rows, cols]
                 continue
             logits = _patched_batch(model, group, grid, tasks)
-            values[pairs, rows, cols] = metric(
-                metric_name,
-                logits,
-                [behavior.answers[i] for i in pairs],
-                [behavior.foils[i] for i in pairs],
-                group.clean_logits[[i for i, _ in tasks]],
-            ).cpu().numpy()
+            values[pairs, rows, cols] = (
+                metric(
+                    metric_name,
+                    logits,
+                    [behavior.answers[i] for i in pairs],
+                    [behavior.foils[i] for i in pairs],
+                    group.clean_logits[[i for i, _ in tasks]],
+                )
+                .cpu()
+                .numpy()
+            )
             left = int(np.isnan(values).sum())
             if left:
                 yield Sweep(values.copy(), clean, corrupted, inert, 1 - left / total)
@@ -118,16 +124,23 @@ def _bare_runs(
 ) -> _Group:
     """Run clean and corrupted prompts of one length; fill in their metric."""
     keep = [(grid.component, layer) for layer in grid.layers]
-    ids = [torch.tensor([prompts[i] for i in pairs]) for prompts in (behavior.clean, behavior.corrupted)]
+    ids = [
+        torch.tensor([prompts[i] for i in pairs])
+        for prompts in (behavior.clean, behavior.corrupted)
+    ]
     runs = [read_out(model, batch, behavior.read, keep) for batch in ids]
     for run, numbers in zip(runs, out, strict=True):
-        numbers[pairs] = metric(
-            metric_name,
-            run.logits,
-            [behavior.answers[i] for i in pairs],
-            [behavior.foils[i] for i in pairs],
-            runs[0].logits,
-        ).cpu().numpy()
+        numbers[pairs] = (
+            metric(
+                metric_name,
+                run.logits,
+                [behavior.answers[i] for i in pairs],
+                [behavior.foils[i] for i in pairs],
+                runs[0].logits,
+            )
+            .cpu()
+            .numpy()
+        )
     base, source = (1, 0) if direction == "denoising" else (0, 1)
     return _Group(pairs, ids[base], runs[source].acts, runs[0].logits, behavior.read)
 

@@ -1,2 +1,3 @@
 """Models: what is there (``catalogue``), how text becomes tokens (``tokens``), what can be
-read or patched (``sites``), and loading (``load``, the only module here that imports torch)."""
+read or patched (``sites``), and loading (``load``, the only module here that imports torch).
+"""

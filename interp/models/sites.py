@@ -57,7 +57,10 @@ class Site:
             )
         layer, head, component, pos = match.groups()
         return cls(
-            component, int(layer), None if head is None else int(head), None if pos is None else int(pos)
+            component,
+            int(layer),
+            None if head is None else int(head),
+            None if pos is None else int(pos),
         )
 
 

@@ -22,7 +22,7 @@ from interp.store.states import MAX_CRASHES, State
 HELD = (State.RUNNING, State.CANCELLING)
 
 
-class Fenced(Exception):  # noqa: N818 - a signal between our own processes, not an error
+class Fenced(Exception):
     """The record is not held by this owner in this attempt any more: stop at once."""
 
 
@@ -96,7 +96,10 @@ class Queue:
             tx.execute(partials.delete().where(partials.c.record == claim.record))
             tx.execute(
                 partials.insert().values(
-                    record=claim.record, attempt=claim.attempt, result=partial, checkpoint=checkpoint
+                    record=claim.record,
+                    attempt=claim.attempt,
+                    result=partial,
+                    checkpoint=checkpoint,
                 )
             )
 
@@ -155,7 +158,10 @@ class Queue:
         with self._db.write.begin() as tx:
             state = tx.execute(sa.select(records.c.state).where(*_fence(claim))).scalar()
             self._end(
-                tx, claim, State.CANCELLED if state == State.CANCELLING else State.QUEUED, "requeued"
+                tx,
+                claim,
+                State.CANCELLED if state == State.CANCELLING else State.QUEUED,
+                "requeued",
             )
 
     def cancel(self, record: str) -> None:
@@ -185,9 +191,7 @@ class Queue:
         A record whose worker died goes back into the queue, is lost after ``MAX_CRASHES``, and
         is cancelled if that was asked for.
         """
-        query = sa.select(records).where(
-            records.c.state.in_(HELD), records.c.owner.in_(list(dead))
-        )
+        query = sa.select(records).where(records.c.state.in_(HELD), records.c.owner.in_(list(dead)))
         with self._db.write.begin() as tx:
             rows = tx.execute(query).mappings().all()
             for row in rows:
@@ -265,5 +269,3 @@ def _note(tx: sa.Connection, claim: Claim, text: str) -> None:
             record=claim.record, attempt=claim.attempt, at=time.time(), text=text
         )
     )
-
-

@@ -25,7 +25,8 @@ _COLUMNS = [c for c in records.c if c.name not in ("result_row", "rerun")]
 @dataclass(frozen=True)
 class Record:
     """One row, without its arrays. ``spec`` is canonical JSON, ``inputs`` a behavior's hash,
-    ``result`` the hash of the packed result, ``error`` what went wrong by part."""
+    ``result`` the hash of the packed result, ``error`` what went wrong by part.
+    """
 
     id: str
     key: str
@@ -82,7 +83,9 @@ class Records:
         where = (records.c.key == new.key, records.c.state.in_(LIVE), records.c.deleted.is_(None))
         stored = self._artifacts.put(inputs)
         with self._db.write.begin() as tx:
-            found = tx.execute(sa.select(records.c.id).where(*where, records.c.rerun == "")).scalar()
+            found = tx.execute(
+                sa.select(records.c.id).where(*where, records.c.rerun == "")
+            ).scalar()
             if found and not again:
                 return str(found)
             name = secrets.token_hex(16)
@@ -130,7 +133,11 @@ class Records:
     ) -> list[Record]:
         """List records, newest first."""
         query = sa.select(*_COLUMNS).where(records.c.deleted.is_(None))
-        for column, wanted in ((records.c.kind, kind), (records.c.model, model), (records.c.state, state)):
+        for column, wanted in (
+            (records.c.kind, kind),
+            (records.c.model, model),
+            (records.c.state, state),
+        ):
             if wanted:
                 query = query.where(column == wanted)
         with self._db.read.begin() as tx:
@@ -157,7 +164,9 @@ class Records:
     def partial(self, record: str) -> bytes | None:
         """Read the last partial result, if any."""
         with self._db.read.begin() as tx:
-            row = tx.execute(sa.select(partials.c.result).where(partials.c.record == record)).scalar()
+            row = tx.execute(
+                sa.select(partials.c.result).where(partials.c.record == record)
+            ).scalar()
         return None if row is None else bytes(row)
 
     def inputs(self, record: Record) -> bytes:
@@ -185,7 +194,9 @@ class Records:
         found = self.get(record)
         if found.state in (State.RUNNING, State.CANCELLING, State.QUEUED):
             raise NotFound(
-                f"The record {record!r} was to be deleted.", f"It is {found.state}.", "Cancel it first."
+                f"The record {record!r} was to be deleted.",
+                f"It is {found.state}.",
+                "Cancel it first.",
             )
         with self._db.write.begin() as tx:
             tx.execute(

@@ -43,9 +43,7 @@ sa.Index(
     records.c.key,
     records.c.rerun,
     unique=True,
-    sqlite_where=sa.text(
-        "state IN ('queued','running','cancelling','done') AND deleted IS NULL"
-    ),
+    sqlite_where=sa.text("state IN ('queued','running','cancelling','done') AND deleted IS NULL"),
     postgresql_where=sa.text(
         "state IN ('queued','running','cancelling','done') AND deleted IS NULL"
     ),

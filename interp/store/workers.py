@@ -45,7 +45,9 @@ class Workers:
                 .values(ended=time.time())
             )
             tx.execute(
-                workers.insert().values(owner=owner, slot=slot, pid=os.getpid(), started=time.time())
+                workers.insert().values(
+                    owner=owner, slot=slot, pid=os.getpid(), started=time.time()
+                )
             )
 
     def beat(self, owner: str, **about: Any) -> None:
@@ -61,9 +63,7 @@ class Workers:
     def end(self, owner: str) -> None:
         """Mark a worker as gone."""
         with self._db.write.begin() as tx:
-            tx.execute(
-                workers.update().where(workers.c.owner == owner).values(ended=time.time())
-            )
+            tx.execute(workers.update().where(workers.c.owner == owner).values(ended=time.time()))
 
     def alive(self) -> list[WorkerRow]:
         """List workers that have not ended (a killed one is listed until somebody marks it)."""
