@@ -95,10 +95,13 @@ def as_json(store: Store, answer: Answer) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "f":
-            return np.where(np.isfinite(value), value.astype(object), None).tolist()
+            return [_plain(v) for v in value] if value.ndim else _plain(float(value))
         return value.tolist()
     if hasattr(value, "__dataclass_fields__"):
         return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, float):
+        # JSON has no NaN: a cell that was not computed is null.
+        return float(value) if np.isfinite(value) else None
     return value

@@ -22,8 +22,17 @@ _SITES = {
     "z": "head z, all positions (layer × head)",
     "z_pos": "head z, each position (head × position)",
 }
+_CHOICES = {
+    "denoising": "denoising: clean into corrupted",
+    "noising": "noising: corrupted into clean",
+    "logit_diff": "logit difference",
+    "prob": "probability of the answer",
+    "loss": "loss",
+    "kl": "KL from the clean run",
+}
 _TYPED = "typed pairs"
 _MOST_OUTPUTS = 300
+_WIDE = ("prompt", "pairs")
 
 
 def draw(kind: str) -> dict[str, Any]:
@@ -31,19 +40,35 @@ def draw(kind: str) -> dict[str, Any]:
     spec = analyses.get(kind).spec
     fields = state.defaults(kind)
     state.seed(kind, _widgets(kind, fields))
-    drawn = {"kind": kind}
-    advanced = [name for name in fields if kind_of(spec, name) == "seed"]
+    drawn: dict[str, Any] = {"kind": kind}
     hidden = _hidden(kind, spec)
-    for name in fields:
-        draw_one = _DRAW.get(kind_of(spec, name))
-        if draw_one is None or name in advanced:
-            continue
-        drawn[name] = fields[name] if name in hidden else draw_one(kind, name)
+    rows = _rows([name for name in fields if name not in hidden], spec)
+    for row in rows:
+        for column, name in zip(st.columns(len(row)), row, strict=True):
+            with column:
+                drawn[name] = _DRAW[kind_of(spec, name)](kind, name)
     with st.expander("More"):
-        for name in advanced:
-            drawn[name] = _seed(kind, name)
-    state.write_address(kind, drawn)
-    return drawn
+        for name in fields:
+            if kind_of(spec, name) == "seed":
+                drawn[name] = _seed(kind, name)
+    fields |= drawn
+    state.write_address(kind, fields)
+    return fields
+
+
+def _rows(names: list[str], spec: Any) -> list[list[str]]:
+    """Lay narrow fields side by side, up to three, and wide ones in a row of their own."""
+    rows: list[list[str]] = []
+    for name in names:
+        kind = kind_of(spec, name)
+        if kind not in _DRAW:
+            continue
+        narrow = kind not in _WIDE
+        if narrow and rows and len(rows[-1]) < 3 and kind_of(spec, rows[-1][0]) not in _WIDE:
+            rows[-1].append(name)
+        else:
+            rows.append([name])
+    return rows
 
 
 def _hidden(kind: str, spec: Any) -> set[str]:
@@ -144,15 +169,15 @@ def _pairs(kind: str, name: str) -> list[dict[str, str]]:
         )
         foil = _answer(kind, "foil", "Foil")
     _preview_pair(info, clean, corrupted)
-    more = state.pairs_of(
-        st.text_area(
-            "Further pairs, one a line: clean | corrupted | answer | foil",
+    with st.expander("Further pairs", expanded=bool(state.value(kind, "more"))):
+        text = st.text_area(
+            "One pair a line: clean | corrupted | answer | foil",
             key=state.key(kind, "more"),
-            height=90,
+            height=100,
             help="From three pairs on, every cell has a bootstrap interval; from four on, "
             "every second pair is held out.",
         )
-    )
+    more = state.pairs_of(text)
     return [{"clean": clean, "corrupted": corrupted, "answer": answer, "foil": foil}, *more]
 
 
@@ -211,17 +236,20 @@ def _site(kind: str, name: str) -> str:
 
 def _choice(kind: str, name: str) -> str:
     field = analyses.get(kind).spec.model_fields[name]
-    options = list(get_args(field.annotation))
+    options = [str(option) for option in get_args(field.annotation)]
     if state.value(kind, name) not in options:
         state.put(kind, {name: options[0]})
-    return st.radio(
+    return st.selectbox(
         name.capitalize(),
         options,
         key=state.key(kind, name),
-        horizontal=True,
-        format_func=lambda o: o.replace("_", " "),
+        format_func=_choice_in_words,
         help=field.description,
     )
+
+
+def _choice_in_words(option: str) -> str:
+    return _CHOICES.get(option, option)
 
 
 def _seed(kind: str, name: str) -> int:

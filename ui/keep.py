@@ -74,9 +74,8 @@ def _compared(answer: Answer) -> None:
     elif first.record.result == answer.record.result:
         st.success(f"Run again from record {link}: every number is the same, bit for bit.")
     else:
-        st.warning(
-            f"Run again from record {link}: numbers differ by at most {_difference(first, answer):.3g}."
-        )
+        most = _difference(first, answer)
+        st.warning(f"Run again from record {link}: numbers differ by at most {most:.3g}.")
 
 
 def _difference(a: Answer, b: Answer) -> float:
@@ -123,7 +122,7 @@ def _list(kind: str, model: str, wanted: str) -> None:
 
 def _row(record: Record) -> None:
     with st.container(border=True):
-        about, open_, end = st.columns([8, 1.2, 1.2], vertical_alignment="center")
+        about, open_, end = st.columns([6, 1.4, 1.6], vertical_alignment="center")
         about.markdown(parts.escape(record.title))
         when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.created))
         done = f", {record.fraction:.0%}" if record.state == State.RUNNING else ""

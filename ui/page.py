@@ -65,14 +65,18 @@ def _run_button(kind: str, ready: Prepared, record: Record | None) -> None:
         type="primary",
         disabled=answered,
         key=f"run/{kind}",
-        on_click=submit,
-        args=(store(), ready.spec),
+        on_click=_run,
+        args=(ready,),
         width="stretch",
     )
     if answered:
         note.caption("Asked already: the answer is below. Change the question to ask another.")
     else:
         note.caption(_estimate(ready))
+
+
+def _run(ready: Prepared) -> None:
+    submit(store(), ready.spec)
 
 
 def _estimate(ready: Prepared) -> str:
@@ -90,7 +94,7 @@ def _estimate(ready: Prepared) -> str:
 
 @st.fragment(run_every=1.0)
 def follow(name: str) -> None:
-    """Draw a record that is not finished: its state, bar, time left, Cancel and the figure so far."""
+    """Draw an unfinished record: its state, bar, time left, Cancel and the figure so far."""
     answer = get(store(), name)
     record = answer.record
     if record.state.is_final:
@@ -157,7 +161,7 @@ def _figures(answer: Answer, *, live: bool) -> None:
     main, *others = answer.analysis.figures(answer.result)
     mode = "live" if live else "done"
     cell = parts.figure(main, key=f"{mode}/{answer.id}/{main.name}")
-    st.markdown(f"#### {parts.escape(answer.verdict)}")
+    st.info(parts.escape(answer.verdict))
     if cell is not None and not live:
         _cell(answer, cell)
     if others and not live:

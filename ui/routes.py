@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import html
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from starlette.requests import Request
@@ -21,7 +21,8 @@ from ui.resources import store
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta property="og:title" content="{title}"><meta property="og:description" content="{text}">
 <meta name="description" content="{text}"><meta http-equiv="refresh" content="0; url={url}">
-</head><body><h1>{title}</h1><p>{text}</p><p><a href="{url}">Open the analysis</a></p></body></html>"""
+</head><body><h1>{title}</h1><p>{text}</p><p><a href="{url}">Open the analysis</a></p></body>
+</html>"""
 
 
 def healthz(request: Request) -> JSONResponse:
@@ -78,7 +79,7 @@ ROUTES = [
 
 
 @asynccontextmanager
-async def lifespan(app: object) -> AsyncIterator[None]:
+async def lifespan(app: object) -> AsyncGenerator[None]:
     """Start the supervisor with the server, and end it with the server."""
     supervisor = Supervisor(store())
     # What is imported by now stays: keep the collector from walking it at every pass.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,13 @@ def home_page() -> None:
     st.subheader("Three worked records")
     shown = [one for one in worked() if one.headline]
     for column, one in zip(st.columns(max(1, len(shown))), shown, strict=False):
-        with column, st.container(border=True):
+        with column, st.container(border=True, height="stretch"):
             st.markdown(f"**{one.headline}**")
             answer = get(store(), one.id)
             if answer.analysis is not None and answer.result is not None:
                 named = answer.analysis.figures(answer.result)[0]
-                named.figure.update_layout(height=260)
+                named.figure.update_layout(height=240)
+                named.figure.update_xaxes(showticklabels=False)
                 named.figure.update_traces(showscale=False, selector={"type": "heatmap"})
                 st.plotly_chart(
                     named.figure, key=f"home/{one.id}", theme=None, config={"displayModeBar": False}
@@ -75,7 +77,8 @@ def models_page() -> None:
     st.markdown(parts.escape(card.facts["summary"]))
     left, right = st.columns([3, 2])
     with left:
-        st.markdown(card.prose)
+        # The card's own title stands above; its headings are one step too large for a column.
+        st.markdown(re.sub(r"^#+", "####", re.sub(r"^# .*\n", "", card.prose), flags=re.M))
     with right:
         _facts(name, card.facts)
     st.markdown("**Analyses to start with**")

@@ -35,9 +35,16 @@ def key(kind: str, field: str) -> str:
     return f"{kind}/{field}"
 
 
+def example(kind: str) -> dict[str, Any]:
+    """Return the fields of the kind's example in the order in which a form shows them."""
+    analysis = analyses.get(kind)
+    fields = json.loads(analysis.example.canonical)
+    return {name: fields[name] for name in analysis.spec.model_fields}
+
+
 def defaults(kind: str) -> dict[str, Any]:
     """Return the fields of the form: from the address, else from the kind's example."""
-    fields = json.loads(analyses.get(kind).example.canonical)
+    fields = example(kind)
     spec = analyses.get(kind).spec
     given = dict(st.query_params)
     for name in fields:
@@ -80,11 +87,10 @@ def value(kind: str, name: str) -> Any:
 
 def to_params(kind: str, fields: dict[str, Any]) -> dict[str, str]:
     """Return the query parameters of a question: what differs from the kind's example."""
-    example = json.loads(analyses.get(kind).example.canonical)
-    spec = analyses.get(kind).spec
+    usual, spec = example(kind), analyses.get(kind).spec
     params: dict[str, str] = {}
     for name, given in fields.items():
-        if name not in example or name == "kind" or given == example[name]:
+        if name not in usual or name == "kind" or given == usual[name]:
             continue
         if kind_of(spec, name) == "pairs":
             params |= write_pairs(given)

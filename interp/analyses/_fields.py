@@ -1,5 +1,7 @@
-"""The types that fields of specs may have. A field's type chooses its widget and its place in the
-address of a page; a spec never names a widget.
+"""The types that fields of specs may have.
+
+A field's type chooses its widget and its place in the address of a page; a spec never names a
+widget.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from interp.methods.grids import SiteChoice
 
 
 class Pair(BaseModel):
-    """A clean and a corrupted prompt, the clean one's answer, and the output it is compared with."""
+    """A clean and a corrupted prompt, the clean one's answer, and its foil."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -40,17 +40,17 @@ class ActivationPatching(Spec):
     """Patch every place of a kind, one at a time, in one or many prompt pairs."""
 
     kind: Literal["activation_patching"] = "activation_patching"
-    model: ModelName = Field("induction-handmade", description="The model asked.")
-    pairs: Pairs = Field((), description="Prompt pairs; ignored where a behavior is named.")
-    behavior: BehaviorName = Field("", description="A built-in set of pairs, or empty.")
-    n_pairs: Count = Field(20, description="How many pairs of the behavior, 1 to 1000.")
-    site: Sites = Field("z_pos", description="What is patched, and with it the map.")
+    model: ModelName = Field(default="induction-handmade", description="The model asked.")
+    behavior: BehaviorName = Field(default="", description="A built-in set of pairs, or empty.")
+    n_pairs: Count = Field(default=20, description="How many pairs of the behavior, 1 to 1000.")
+    pairs: Pairs = Field(default=(), description="Prompt pairs; ignored where a behavior is named.")
+    site: Sites = Field(default="z_pos", description="What is patched, and with it the map.")
     direction: Direction = Field(
-        "denoising",
+        default="denoising",
         description="denoising: clean activation into the corrupted run; noising: the reverse.",
     )
-    metric: Metric = Field("logit_diff", description="What is read at the answer position.")
-    seed: Seed = Field(0, description="Seed of the bootstrap.")
+    metric: Metric = Field(default="logit_diff", description="What is read at the answer position.")
+    seed: Seed = Field(default=0, description="Seed of the bootstrap.")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def run(spec: ActivationPatching, ctx: Context) -> Generator[Step[Result], None,
     model = ctx.load(spec.model)
     grid = make_grid(model.info, ctx.inputs, spec.site)
     done = None if ctx.checkpoint is None else ctx.checkpoint["values"]
-    for state in sweep(model, ctx.inputs, grid, spec.direction, spec.metric, done):
+    for state in sweep(model, ctx.inputs, grid, spec.direction, spec.metric, done=done):
         effects.check_gap(state.clean, state.corrupted, *effects.METRICS[spec.metric])
         ctx.save_checkpoint({"values": state.values})
         yield Step(state.fraction, _result(spec, ctx.inputs, grid, state))
@@ -200,10 +200,9 @@ def figures(result: Result) -> list[NamedFigure]:
     shape = result.effect.shape
     hover = [[_hover(result, i, j) for j in range(shape[1])] for i in range(shape[0])]
     done = result.direction == "denoising"
-    bar = "effect: " + ("share brought back" if done else "share lost")
     n = len(result.clean)
     several = (
-        f"Means over {n} pairs; 95 % bootstrap interval of each cell on hover, each cell on its own."
+        f"Means over {n} pairs; hover for the 95 % bootstrap interval of each cell by itself."
         if np.isfinite(result.low).any()
         else f"{n} pair{'s' if n > 1 else ''}: no interval."
     )
@@ -213,13 +212,14 @@ def figures(result: Result) -> list[NamedFigure]:
         NamedFigure(
             "effects",
             f"Effect of patching {result.site.replace('_pos', '')} ({result.direction})",
-            f"{result.direction.capitalize()}: {into}. 0 = the patch did nothing, 1 = the whole gap "
-            f"in {result.metric}. {several}{hatched}",
+            f"{result.direction.capitalize()}: {into}. Effect 0 = the patch did nothing, "
+            f"1 = {'brought back' if done else 'lost'} the whole gap in {result.metric}. "
+            f"{several}{hatched}",
             heatmap.heatmap(
                 result.effect,
                 rows=result.rows,
                 cols=result.cols,
-                titles=(result.row_axis, result.col_axis, bar),
+                titles=(result.row_axis, result.col_axis, "effect"),
                 hover=hover,
                 hatched=result.inert,
             ),
@@ -277,22 +277,21 @@ def verdict(result: Result) -> str:
         float(size[r, c]) for r, c in order if (int(r), int(c)) not in strong and size[r, c] >= 0
     ]
     others = f"; every other cell that can matter stays within ±{max(rest):.2f}" if rest else ""
-    held = result.best.held_out
-    note = (
-        f"Chosen on {result.best.n} search pairs, the best cell scores {held.value:.2f} {held.name}."
-        if isinstance(held, Anchor)
-        else f"{len(result.clean)} pair{'s' if len(result.clean) > 1 else ''}: "
-        + (
-            "no interval and nothing held out."
-            if isinstance(result.best.interval, Absent)
-            else "nothing held out."
-        )
-    )
+    note = _note(result.best, len(result.clean))
     return (
         f"Of the gap in {result.metric} ({result.corrupted.mean():.2f} corrupted to "
         f"{result.clean.mean():.2f} clean, {result.unit}) a single patch {verb} at most: {named}"
         f"{others}. {note}"
     )
+
+
+def _note(best: Score, n: int) -> str:
+    """Say what the best cell is worth on inputs that it was not chosen on."""
+    if isinstance(best.held_out, Anchor):
+        value = f"{best.held_out.value:.2f} {best.held_out.name}"
+        return f"Chosen on {best.n} search pairs, the best cell scores {value}."
+    lacks = "no interval, nothing" if isinstance(best.interval, Absent) else "nothing"
+    return f"{n} pair{'s' if n > 1 else ''}: {lacks} held out."
 
 
 def _bounds(result: Result, row: int, col: int) -> str:

@@ -24,12 +24,12 @@ class LogitLens(Spec):
     """Read one prompt at every layer and position."""
 
     kind: Literal["logit_lens"] = "logit_lens"
-    model: ModelName = Field("induction-handmade", description="The model asked.")
-    prompt: Prompt = Field("kmabcda", description="The prompt, as text.")
+    model: ModelName = Field(default="induction-handmade", description="The model asked.")
+    prompt: Prompt = Field(default="kmabcda", description="The prompt, as text.")
     answer: Answer = Field(
-        "", description="The output to follow; empty: what the model itself answers."
+        default="", description="The output to follow; empty: what the model itself answers."
     )
-    seed: Seed = Field(0, description="Not used: nothing here is random.")
+    seed: Seed = Field(default=0, description="Not used: nothing here is random.")
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,12 @@ def figures(result: Result) -> list[NamedFigure]:
         result.top_p[:, :, 0],
         rows=result.depths,
         cols=theme.positions(result.tokens),
-        titles=("read after", "position", "probability of the top output"),
+        titles=("read after", "position", "probability"),
         limits=(0.0, 1.0),
-        text=[[theme.label(cell[0], 8) for cell in row] for row in result.top],
+        text=[
+            [_top(result, i, j) for j in range(len(result.tokens))]
+            for i in range(len(result.depths))
+        ],
         hover=[
             [_hover(result, i, j) for j in range(len(result.tokens))]
             for i in range(len(result.depths))
@@ -160,14 +163,19 @@ def figures(result: Result) -> list[NamedFigure]:
     ]
 
 
+def _top(result: Result, depth: int, pos: int) -> str:
+    """Name the top output; where the first two are equally probable there is none to name."""
+    p = result.top_p[depth, pos]
+    if len(p) > 1 and p[0] - p[1] < 1e-9:
+        return "tie"
+    return theme.label(result.top[depth][pos][0], 8)
+
+
 def _trajectory(result: Result, pos: int) -> Any:
-    guess = np.full(len(result.depths), 1 / result.n_outputs)
     return curves.lines(
         result.depths,
-        {
-            theme.label(result.answer): result.answer_p[:, pos],
-            "guessing uniformly": guess,
-        },
+        {theme.label(result.answer): result.answer_p[:, pos]},
+        level=("uniform guess", 1 / result.n_outputs),
         titles=("read after", "probability"),
         y_range=(-0.03, 1.03),
     )
@@ -189,9 +197,10 @@ def verdict(result: Result) -> str:
     leads = rank == 1
     scale = f"guessing gives {1 / result.n_outputs:.2g}"
     if not leads[-1]:
+        own = result.top[-1][result.read][0]
         return (
             f"The model does not answer {result.answer!r}: it ends at rank {int(rank[-1])} with "
-            f"probability {p[-1]:.3f} ({scale}); its own answer is {result.top[-1][result.read][0]!r}."
+            f"probability {p[-1]:.3f} ({scale}); its own answer is {own!r}."
         )
     start = len(leads) - int(np.argmin(leads[::-1])) if not leads.all() else 0
     name = result.depths[start]

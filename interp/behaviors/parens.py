@@ -189,7 +189,7 @@ def hard_mix(
         for category, in_category in zip(HARD_MIX_SHARES, shares, strict=True):
             strings += to_strings(_GENERATORS[category](rng, length, in_category))
             categories += [category] * in_category
-    order = rng.permutation(len(strings)).tolist()
+    order: list[int] = rng.permutation(len(strings)).tolist()
     return ParenSample(
         strings=tuple(strings[index] for index in order),
         categories=tuple(categories[index] for index in order),

@@ -23,7 +23,7 @@ _MOST_ROWS = 256
 
 @dataclass(frozen=True)
 class Recorded:
-    """Activations by (component, layer), each ``[row, pos, ...]``, and the logits at one position."""
+    """Activations by (component, layer), each ``[row, pos, ...]``, and logits at one position."""
 
     logits: Float[Tensor, "row d_vocab"]
     acts: dict[tuple[str, int], Tensor]

@@ -18,13 +18,20 @@ def lines(
     *,
     titles: tuple[str, str],
     y_range: tuple[float, float] | None = None,
+    level: tuple[str, float] | None = None,
 ) -> go.Figure:
-    """Draw named lines over shared x; titles with units."""
+    """Draw named lines over shared x, and a named dotted level; titles with units."""
     figure = go.Figure()
     for (name, y), colour in zip(ys.items(), _COLOURS * (len(ys) // 5 + 1), strict=False):
         figure.add_scatter(
             x=list(x), y=np.asarray(y), mode="lines+markers", name=name, line={"color": colour}
         )
+    if level is not None:
+        name, at = level
+        figure.add_hline(
+            y=at, line={"color": theme.NEUTRAL, "dash": "dot"},
+            annotation_text=name, annotation_position="top left",
+        )  # fmt: skip
     figure.update_xaxes(title=titles[0])
     figure.update_yaxes(title=titles[1], range=y_range)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})

@@ -47,7 +47,7 @@ def heatmap(
             zmin=low,
             zmax=high,
             colorscale=theme.SEQUENTIAL if limits else theme.DIVERGING,
-            colorbar={"title": {"text": titles[2], "side": "right"}, "thickness": 14},
+            colorbar={"title": {"text": titles[2], "side": "top"}, "thickness": 14},
             text=text,
             texttemplate="%{text}" if text is not None else None,
             hoverinfo="skip",

@@ -19,8 +19,7 @@ def ruler(score: Score) -> go.Figure:
         figure.add_scatter(
             x=[score.null.median], y=[0], mode="markers", showlegend=False,
             marker={"symbol": "line-ns-open", "size": 14, "color": theme.NEUTRAL},
-            hovertemplate=f"null: {score.null.name}<br>5 % {score.null.low:.3f}, median "
-            f"{score.null.median:.3f}, 95 % {score.null.high:.3f} (n = {score.null.n})<extra></extra>",
+            hovertemplate=f"null: {_part(score.null)}<extra></extra>",
         )  # fmt: skip
     ticks = [a for a in (score.floor, score.ceiling, score.constant) if isinstance(a, Anchor)]
     for tick in ticks:
@@ -67,26 +66,24 @@ def _limits(score: Score) -> list[float]:
 
 def in_words(score: Score) -> list[tuple[str, str]]:
     """List every part of the scale as (name, what it is), absent ones with their reason."""
-    constant, null, held = score.constant, score.null, score.held_out
-    spread = score.interval
     return [
         ("value", f"{score.value:.3f} {score.unit} (n = {score.n})"),
-        ("floor", f"{score.floor.value:.3g}: {score.floor.name}"),
-        ("full model", f"{score.ceiling.value:.3g}: {score.ceiling.name}"),
-        ("constant guess", _or(constant) or f"{constant.value:.3f}: {constant.name}"),  # type: ignore[union-attr]
-        (
-            "null",
-            _or(null)
-            or f"{null.low:.3f} … {null.high:.3f} (5–95 %), median {null.median:.3f}: {null.name}, n = {null.n}",  # type: ignore[union-attr]
-        ),
-        (
-            "interval",
-            _or(spread)
-            or f"{spread.low:.3f} … {spread.high:.3f} ({spread.level:.0%}, {spread.method})",  # type: ignore[union-attr]
-        ),
-        ("held out", _or(held) or f"{held.value:.3f} {held.name}"),  # type: ignore[union-attr]
+        ("floor", _part(score.floor)),
+        ("full model", _part(score.ceiling)),
+        ("constant guess", _part(score.constant)),
+        ("null", _part(score.null)),
+        ("interval", _part(score.interval)),
+        ("held out", _part(score.held_out)),
     ]
 
 
-def _or(part: object) -> str:
-    return f"absent: {part.reason}" if isinstance(part, Absent) else ""
+def _part(part: Anchor | Null | Interval | Absent) -> str:
+    match part:
+        case Absent(reason):
+            return f"absent: {reason}"
+        case Anchor(name, value):
+            return f"{value:.3g}: {name}"
+        case Interval(low, high, level, method):
+            return f"{low:.3f} to {high:.3f} ({level:.0%}, {method})"
+        case Null(name, low, median, high, n):
+            return f"{low:.3f} to {high:.3f} (5 to 95 %), median {median:.3f}: {name}, n = {n}"

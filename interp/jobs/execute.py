@@ -36,19 +36,39 @@ class Hooks:
     between: Callable[[], None] = lambda: None
 
 
+@dataclass
+class _Job:
+    """A claim that is being computed."""
+
+    store: Store
+    claim: Claim
+    analysis: Analysis[Any, Any]
+    spec: Spec
+    ctx: Context
+    started: float
+
+    def keep(self, step: Step[Any]) -> None:
+        """Store a partial result, with the time left by the rate so far."""
+        gone = time.monotonic() - self.started
+        eta_s = gone * (1 - step.fraction) / step.fraction if step.fraction > 0 else None
+        saved = None if self.ctx.saved is None else pack_arrays(self.ctx.saved)
+        self.store.queue.progress(self.claim, step.fraction, eta_s, pack(step.result), saved)
+
+
 def execute(store: Store, claim: Claim, residents: Residents, hooks: Hooks | None = None) -> State:
     """Compute a claimed record and write what becomes of it.
 
     Returns:
         The state in which the record was left; ``LOST`` if another worker has taken it over.
     """
-    record = store.records.get(claim.record)
     started = time.monotonic()
-    analysis, spec = analyses.get(record.kind), None
     try:
+        record = store.records.get(claim.record)
         spec = analyses.parse(record.spec)
-        ctx = _context(store, claim, spec, residents, store.records.inputs(record))
-        return _drain(store, claim, analysis, spec, ctx, hooks or Hooks(), started, residents)
+        inputs = store.records.inputs(record)
+        ctx = _context(store, claim, spec, residents, inputs)
+        job = _Job(store, claim, analyses.get(record.kind), spec, ctx, started)
+        return _drain(job, hooks or Hooks(), residents)
     except Fenced:
         return State.LOST
     except InterpError as error:
@@ -77,17 +97,9 @@ def _context(
     )
 
 
-def _drain(
-    store: Store,
-    claim: Claim,
-    analysis: Analysis[Any, Any],
-    spec: Spec,
-    ctx: Context,
-    hooks: Hooks,
-    started: float,
-    residents: Residents,
-) -> State:
-    steps = analysis.run(spec, ctx)
+def _drain(job: _Job, hooks: Hooks, residents: Residents) -> State:
+    store, claim = job.store, job.claim
+    steps = job.analysis.run(job.spec, job.ctx)
     last: Step[Any] | None = None
     kept_at = -PARTIAL_EVERY_S
     try:
@@ -95,35 +107,27 @@ def _drain(
             if last.fraction >= 1:
                 continue
             if store.queue.wants_stop(claim):
-                _keep(store, claim, last, ctx, started)
+                job.keep(last)
                 store.queue.stopped(claim)
                 return State.CANCELLED
             if hooks.leaving():
-                _keep(store, claim, last, ctx, started)
+                job.keep(last)
                 store.queue.requeue(claim)
                 return State.QUEUED
             if time.monotonic() - kept_at >= PARTIAL_EVERY_S:
-                _keep(store, claim, last, ctx, started)
+                job.keep(last)
                 kept_at = time.monotonic()
             hooks.between()
     finally:
         steps.close()
     if last is None:
-        raise RuntimeError(f"{spec.kind} yielded nothing")
+        raise RuntimeError(f"{job.spec.kind} yielded nothing")
     packed = pack(last.result)
     if store.queue.wants_stop(claim):
-        _keep(store, claim, last, ctx, started)
-    wall_s = time.monotonic() - started
-    return store.queue.finish(
-        claim, packed, stamp(spec, analysis.version, residents.get(spec.model), wall_s)
-    )
-
-
-def _keep(store: Store, claim: Claim, step: Step[Any], ctx: Context, started: float) -> None:
-    gone = time.monotonic() - started
-    eta_s = gone * (1 - step.fraction) / step.fraction if step.fraction > 0 else None
-    saved = None if ctx.saved is None else pack_arrays(ctx.saved)
-    store.queue.progress(claim, step.fraction, eta_s, pack(step.result), saved)
+        job.keep(last)
+    wall_s = time.monotonic() - job.started
+    model = residents.get(job.spec.model)
+    return store.queue.finish(claim, packed, stamp(job.spec, job.analysis.version, model, wall_s))
 
 
 def _failed(store: Store, claim: Claim, error: dict[str, str], started: float) -> State:

@@ -115,10 +115,12 @@ class Supervisor:
             else:
                 self._check_beat(self._slots[row.slot], row, now)
         for slot, watched in self._slots.items():
-            starting = watched.child is not None and watched.child.poll() is None
+            child = watched.child
+            starting = child is not None and child.poll() is None
             # One on its way has not taken its lock yet; one that hangs there is ended.
-            if starting and now - watched.started > _START_GRACE_S and not watched.beat[0]:
-                watched.child.kill()
+            late = now - watched.started > _START_GRACE_S and not watched.beat[0]
+            if child is not None and starting and late:
+                child.kill()
             if not starting and self._lock(slot).is_free():
                 self._start(slot, watched, now)
         self._end_stuck(rows, now)

@@ -3,9 +3,9 @@
     python -m interp.jobs.worker --slot cpu
 
 It holds an exclusive lock on its slot for as long as it lives, so that there is never a second
-one, and one on its owner's name, by which others see that it lives; and it beats from a thread of its own, so that a long step does not look like death. On SIGTERM
-it finishes its step, puts its record back and exits; without a server it finishes its record and
-exits after a while.
+one, and one on its owner's name, by which others see that it lives. It beats from a thread of
+its own, so that a long step does not look like death. On SIGTERM it finishes its step, puts its
+record back and exits; without a server it finishes its record and exits after a while.
 """
 
 from __future__ import annotations

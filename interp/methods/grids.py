@@ -1,4 +1,4 @@
-"""The map of places that a sweep visits: rows and columns, and which site each cell is (torch-free)."""
+"""The map of places that a sweep visits: rows, columns, and the site of each cell (no torch)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Grid:
         return Site(self.component, layer, head=row_head, pos=col)
 
     def row_names(self) -> tuple[str, ...]:
-        """Return ``L0``, ``L1`` … or ``L0H0``, ``L0H1`` …"""
+        """Return ``L0``, ``L1`` and so on, or ``L0H0``, ``L0H1`` and so on."""
         if self.row_axis == "head":
             return tuple(f"L{i}H{j}" for i in self.layers for j in range(self.n_heads))
         return tuple(f"L{i}" for i in self.layers)
@@ -86,9 +86,9 @@ def make_grid(model: ModelInfo, behavior: Behavior, site: str) -> Grid:
 
 
 def cells_that_cannot_matter(model: ModelInfo, behavior: Behavior, grid: Grid) -> Mask:
-    """Mark the cells where, by the model's structure, both runs have the same activation, or from
-    which nothing reaches the position read, in every pair.
+    """Mark the cells that cannot matter by the model's structure, in any of the pairs.
 
+    There both runs have the same activation, or nothing reaches the position read.
     Layer 0's ``resid_pre`` is a function of the token at its position. Everything else depends in
     a causal model on the tokens up to its position, else on all tokens. What the last layer's
     attention has written stays at its position, so only the position read counts there.

@@ -42,14 +42,35 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class _Ask:
+    """What is asked of every pair."""
+
+    behavior: Behavior
+    grid: Grid
+    direction: str
+    metric: str
+
+    def measure(self, logits: Tensor, pairs: list[int], clean: Tensor) -> PerPair:
+        """Read the metric off the logits of these pairs."""
+        answers = [self.behavior.answers[i] for i in pairs]
+        foils = [self.behavior.foils[i] for i in pairs]
+        return metric(self.metric, logits, answers, foils, clean).cpu().numpy()
+
+
+@dataclass(frozen=True)
 class _Group:
-    """The pairs of one length: prompts that are patched, activations that are put in."""
+    """The pairs of one length.
+
+    ``base`` are the prompts that are patched, ``sources`` the activations that are put in,
+    ``bare`` the metric of the clean and the corrupted runs.
+    """
 
     pairs: list[int]
     base: Tensor
     sources: dict[tuple[str, int], Tensor]
     clean_logits: Tensor
     read: int
+    bare: tuple[PerPair, PerPair]
 
 
 def sweep(
@@ -58,6 +79,7 @@ def sweep(
     grid: Grid,
     direction: str,
     metric_name: str,
+    *,
     done: PairGrid | None = None,
 ) -> Iterator[Sweep]:
     """Patch every cell of ``grid`` in every pair; yield after each batch.
@@ -77,12 +99,13 @@ def sweep(
     activations of all pairs.
     """
     clean, corrupted = np.full(len(behavior), np.nan), np.full(len(behavior), np.nan)
+    ask = _Ask(behavior, grid, direction, metric_name)
     groups: list[_Group] = []
     for length in sorted(set(behavior.lengths)):
         pairs = [i for i, n in enumerate(behavior.lengths) if n == length]
-        groups.append(
-            _bare_runs(model, behavior, grid, direction, metric_name, pairs, (clean, corrupted))
-        )
+        groups.append(_bare_runs(model, ask, pairs))
+        for numbers, bare in zip((clean, corrupted), groups[-1].bare, strict=True):
+            numbers[pairs] = bare
     inert = cells_that_cannot_matter(model.info, behavior, grid)
     values = np.full((len(behavior), *grid.shape), np.nan)
     # A patch that cannot matter leaves the base run's number, exactly.
@@ -90,59 +113,35 @@ def sweep(
     total = values.size
     for group in groups:
         for tasks in _batches(model, group, inert):
-            pairs = np.array([group.pairs[i] for i, _ in tasks])
+            pairs = [group.pairs[i] for i, _ in tasks]
             rows, cols = np.array([cell for _, cell in tasks]).T
             if done is not None and not np.isnan(done[pairs, rows, cols]).any():
                 values[pairs, rows, cols] = done[pairs, rows, cols]
                 continue
             logits = _patched_batch(model, group, grid, tasks)
-            values[pairs, rows, cols] = (
-                metric(
-                    metric_name,
-                    logits,
-                    [behavior.answers[i] for i in pairs],
-                    [behavior.foils[i] for i in pairs],
-                    group.clean_logits[[i for i, _ in tasks]],
-                )
-                .cpu()
-                .numpy()
-            )
+            reference = group.clean_logits[[i for i, _ in tasks]]
+            values[pairs, rows, cols] = ask.measure(logits, pairs, reference)
             left = int(np.isnan(values).sum())
             if left:
                 yield Sweep(values.copy(), clean, corrupted, inert, 1 - left / total)
     yield Sweep(values, clean, corrupted, inert, 1.0)
 
 
-def _bare_runs(
-    model: LoadedModel,
-    behavior: Behavior,
-    grid: Grid,
-    direction: str,
-    metric_name: str,
-    pairs: list[int],
-    out: tuple[PerPair, PerPair],
-) -> _Group:
-    """Run clean and corrupted prompts of one length; fill in their metric."""
+def _bare_runs(model: LoadedModel, ask: _Ask, pairs: list[int]) -> _Group:
+    """Run the clean and the corrupted prompts of pairs of one length."""
+    behavior, grid = ask.behavior, ask.grid
     keep = [(grid.component, layer) for layer in grid.layers]
     ids = [
         torch.tensor([prompts[i] for i in pairs])
         for prompts in (behavior.clean, behavior.corrupted)
     ]
     runs = [read_out(model, batch, behavior.read, keep) for batch in ids]
-    for run, numbers in zip(runs, out, strict=True):
-        numbers[pairs] = (
-            metric(
-                metric_name,
-                run.logits,
-                [behavior.answers[i] for i in pairs],
-                [behavior.foils[i] for i in pairs],
-                runs[0].logits,
-            )
-            .cpu()
-            .numpy()
-        )
-    base, source = (1, 0) if direction == "denoising" else (0, 1)
-    return _Group(pairs, ids[base], runs[source].acts, runs[0].logits, behavior.read)
+    bare = (
+        ask.measure(runs[0].logits, pairs, runs[0].logits),
+        ask.measure(runs[1].logits, pairs, runs[0].logits),
+    )
+    base, source = (1, 0) if ask.direction == "denoising" else (0, 1)
+    return _Group(pairs, ids[base], runs[source].acts, runs[0].logits, behavior.read, bare)
 
 
 def _batches(
