@@ -49,7 +49,7 @@ class Null:
 
 @dataclass(frozen=True)
 class Score:
-    """One claim of success with its scale. ``value`` is unclipped: it may leave [floor, ceiling]."""
+    """One claim of success with its scale; ``value`` is unclipped, it may leave the scale."""
 
     name: str
     value: float

@@ -14,17 +14,15 @@ from interp.models.sites import components
 from ui import glossary, parts, state
 
 _SITES = {
-    "resid_pre": "resid_pre: residual stream before a layer (layer × position)",
-    "resid_mid": "resid_mid: residual stream between attention and MLP (layer × position)",
-    "resid_post": "resid_post: residual stream after a layer (layer × position)",
-    "attn_out": "attn_out: attention output (layer × position)",
-    "mlp_out": "mlp_out: MLP output (layer × position)",
-    "z": "head z, all positions (layer × head)",
-    "z_pos": "head z, each position (head × position)",
+    "resid_pre": "resid_pre (layer × position)",
+    "resid_mid": "resid_mid (layer × position)",
+    "resid_post": "resid_post (layer × position)",
+    "attn_out": "attn_out (layer × position)",
+    "mlp_out": "mlp_out (layer × position)",
+    "z": "head z (layer × head)",
+    "z_pos": "head z (head × position)",
 }
 _CHOICES = {
-    "denoising": "denoising: clean into corrupted",
-    "noising": "noising: corrupted into clean",
     "logit_diff": "logit difference",
     "prob": "probability of the answer",
     "loss": "loss",
@@ -230,7 +228,11 @@ def _site(kind: str, name: str) -> str:
     if state.value(kind, name) not in options:
         state.put(kind, {name: options[0]})
     return st.selectbox(
-        "What is patched", options, key=state.key(kind, name), format_func=_SITES.__getitem__
+        "What is patched",
+        options,
+        key=state.key(kind, name),
+        format_func=_SITES.__getitem__,
+        help="; ".join(f"{site}: {glossary.tip(site)}" for site in components(info)),
     )
 
 

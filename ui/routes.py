@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from streamlit.runtime.pages_manager import PagesManager
 
 from interp.answers import as_json, get
 from interp.config import APP_VERSION
@@ -81,6 +82,9 @@ ROUTES = [
 @asynccontextmanager
 async def lifespan(app: object) -> AsyncGenerator[None]:
     """Start the supervisor with the server, and end it with the server."""
+    # Until the first run of ``app.py`` Streamlit would serve the files of ``pages/`` bare, without
+    # the frame: a link that is the first thing a new server is asked must find the frame too.
+    PagesManager.uses_pages_directory = False
     supervisor = Supervisor(store())
     # What is imported by now stays: keep the collector from walking it at every pass.
     gc.collect()

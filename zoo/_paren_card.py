@@ -207,7 +207,7 @@ accuracy is {accuracy:.2%} and the loss {loss:.4f} nats.
 
 ## Known weaknesses
 
-* At even lengths errors are long: none up to {exhaustive}, and {shortest} in the shortest found above.
+* At even lengths errors are long: none up to {exhaustive}, and {shortest} in the shortest above.
 * Balanced strings are missed more often ({missed:.2%}) than unbalanced ones ({accepted:.2%}).
 * Equal counts with one violation at depth 0, `A)(B`, are its blind spot.
 * Long regular strings are called unbalanced: twenty pairs side by side, for instance.

@@ -172,6 +172,8 @@ def estimate_s(cost: Cost, model: ModelInfo, flop_per_s: float = 1e10) -> float:
         model: The model asked.
         flop_per_s: Matrix rate of the device, as a worker measured it.
     """
-    # Hooks and Python around one pass; measured on one slow core.
-    overhead_s = 2e-3 * model.n_layers * cost.passes
-    return overhead_s + 2.0 * model.parameters * cost.tokens / flop_per_s
+    # Measured on one core with the bundled models: Python and hooks around a layer of one pass,
+    # and what a token costs in a layer beside its matrix products (norms, softmax, copies).
+    pass_s, token_s = 1e-3, 3e-6
+    layers_s = model.n_layers * (pass_s * cost.passes + token_s * cost.tokens)
+    return layers_s + 2.0 * model.parameters * cost.tokens / flop_per_s

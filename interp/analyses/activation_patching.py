@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import math
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,6 +32,7 @@ from interp.figures.named import NamedFigure
 from interp.methods import effects
 from interp.methods.grids import Grid, cells_that_cannot_matter, make_grid
 from interp.models import catalogue, tokens
+from interp.models.batches import rows_per_batch
 from interp.scores import Absent, Anchor, Score
 
 if TYPE_CHECKING:
@@ -120,9 +123,10 @@ def cost(spec: ActivationPatching, behavior: Behavior) -> Cost:
     grid = make_grid(model, behavior, spec.site)
     cells = int((~cells_that_cannot_matter(model, behavior, grid)).sum())
     held = sum(behavior.lengths)
+    rows = rows_per_batch(model, max(behavior.lengths))
     return Cost(
         tokens=held * (2 + cells),
-        passes=2 + len(behavior) * cells // 100,
+        passes=2 + math.ceil(len(behavior) * cells / rows),
         bytes=8 * held * model.n_layers * model.d_model,
     )
 
@@ -134,15 +138,43 @@ def run(spec: ActivationPatching, ctx: Context) -> Generator[Step[Result], None,
     model = ctx.load(spec.model)
     grid = make_grid(model.info, ctx.inputs, spec.site)
     done = None if ctx.checkpoint is None else ctx.checkpoint["values"]
+    labelled = _labelled(spec, ctx.inputs, grid)
     for state in sweep(model, ctx.inputs, grid, spec.direction, spec.metric, done=done):
         effects.check_gap(state.clean, state.corrupted, *effects.METRICS[spec.metric])
         ctx.save_checkpoint({"values": state.values})
-        yield Step(state.fraction, _result(spec, ctx.inputs, grid, state))
+        yield Step(state.fraction, _result(spec, ctx.inputs, grid, state, labelled))
 
 
-def _result(spec: ActivationPatching, behavior: Behavior, grid: Grid, state: Sweep) -> Result:
+def _labelled(spec: ActivationPatching, behavior: Behavior, grid: Grid) -> Callable[..., Result]:
+    """Return the result's type with everything filled in that does not change while it runs."""
     info = catalogue.info(spec.model)
     outputs = tokens.answer_names(info)
+    metric, unit = effects.METRICS[spec.metric]
+    return partial(
+        Result,
+        site=spec.site,
+        direction=spec.direction,
+        metric=metric,
+        unit=unit,
+        row_axis=grid.row_axis,
+        col_axis=grid.col_axis,
+        rows=grid.row_names(),
+        clean_tokens=tuple(tokens.text_of(info, ids) for ids in behavior.clean),
+        corrupted_tokens=tuple(tokens.text_of(info, ids) for ids in behavior.corrupted),
+        answers=tuple(outputs[i] for i in behavior.answers),
+        foils=tuple(outputs[i] if i >= 0 else "" for i in behavior.foils),
+        read=behavior.read_at(0),
+        held_out=behavior.held_out,
+    )
+
+
+def _result(
+    spec: ActivationPatching,
+    behavior: Behavior,
+    grid: Grid,
+    state: Sweep,
+    labelled: Callable[..., Result],
+) -> Result:
     args = (state.values, state.clean, state.corrupted, spec.direction)
     # Intervals and the best cell belong to a complete map. The seed is used afresh for each
     # picture, so that the last one does not depend on how many were drawn before it.
@@ -160,21 +192,7 @@ def _result(spec: ActivationPatching, behavior: Behavior, grid: Grid, state: Swe
             held_out=behavior.held_out,
             rng=rng,
         )
-    metric, unit = effects.METRICS[spec.metric]
-    return Result(
-        site=spec.site,
-        direction=spec.direction,
-        metric=metric,
-        unit=unit,
-        row_axis=grid.row_axis,
-        col_axis=grid.col_axis,
-        rows=grid.row_names(),
-        clean_tokens=tuple(tokens.text_of(info, ids) for ids in behavior.clean),
-        corrupted_tokens=tuple(tokens.text_of(info, ids) for ids in behavior.corrupted),
-        answers=tuple(outputs[i] for i in behavior.answers),
-        foils=tuple(outputs[i] if i >= 0 else "" for i in behavior.foils),
-        read=behavior.read_at(0),
-        held_out=behavior.held_out,
+    return labelled(
         values=state.values,
         clean=state.clean,
         corrupted=state.corrupted,
@@ -202,7 +220,9 @@ def figures(result: Result) -> list[NamedFigure]:
     done = result.direction == "denoising"
     n = len(result.clean)
     several = (
-        f"Means over {n} pairs; hover for the 95 % bootstrap interval of each cell by itself."
+        "Intervals come with the complete map."
+        if result.best is None and n > 2
+        else f"Means over {n} pairs; hover for the 95 % bootstrap interval of each cell by itself."
         if np.isfinite(result.low).any()
         else f"{n} pair{'s' if n > 1 else ''}: no interval."
     )

@@ -11,7 +11,6 @@ from interp.engine.runs import (
     hook_count,
     patched,
     read_out,
-    rows_per_batch,
     unembed,
 )
 
@@ -21,6 +20,5 @@ __all__ = [
     "hook_count",
     "patched",
     "read_out",
-    "rows_per_batch",
     "unembed",
 ]

@@ -11,14 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import DoesNotFit
-from interp.models.catalogue import ModelInfo
+from interp.models.batches import rows_per_batch
 from interp.models.load import LoadedModel
 from interp.models.sites import hook_name
-
-# One batch is about this much arithmetic: half a second on one slow core, so that a page sees
-# progress and a cancel or a short question is answered soon.
-_BATCH_FLOP = 1e10
-_MOST_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -48,16 +43,6 @@ class Edit:
     pos: Int[Tensor, "edited"] | None
     head: Int[Tensor, "edited"] | None
     values: Tensor
-
-
-def rows_per_batch(model: ModelInfo, n_tokens: int) -> int:
-    """Return how many prompts of ``n_tokens`` one forward pass takes.
-
-    It depends on the model's shape only, so that the same question is always computed in the
-    same batches and gives the same bits.
-    """
-    flop = 2.0 * (model.parameters + 2 * n_tokens * model.d_model * model.n_layers) * n_tokens
-    return int(max(1, min(_MOST_ROWS, _BATCH_FLOP / flop)))
 
 
 def read_out(

@@ -84,4 +84,4 @@ def pairs(
     figure.update_xaxes(title=titles[0])
     figure.update_yaxes(title=titles[1], type="category", showticklabels=len(names) <= 30)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    return theme.style(figure, height=min(520, 150 + 14 * len(names)))
+    return theme.style(figure, height=150 + 14 * len(names) if len(names) <= 20 else 300)

@@ -24,9 +24,10 @@ from torch import Tensor
 
 from interp.axes import Mask, PairGrid, PerPair
 from interp.behaviors import Behavior
-from interp.engine import Edit, patched, read_out, rows_per_batch
+from interp.engine import Edit, patched, read_out
 from interp.methods.grids import Grid, cells_that_cannot_matter
 from interp.methods.metrics import metric
+from interp.models.batches import rows_per_batch
 from interp.models.load import LoadedModel
 
 

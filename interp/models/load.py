@@ -75,7 +75,6 @@ def build(config: dict[str, Any]) -> Any:
     with warnings.catch_warnings():
         # The class is deprecated upstream; docs/adr/0002 says why it is used all the same.
         warnings.simplefilter("ignore", DeprecationWarning)
-        hooked = HookedTransformer(
+        return HookedTransformer(
             HookedTransformerConfig(**config, device="cpu"), move_to_device=False
         )
-    return hooked

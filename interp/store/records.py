@@ -24,8 +24,10 @@ _COLUMNS = [c for c in records.c if c.name not in ("result_row", "rerun")]
 
 @dataclass(frozen=True)
 class Record:
-    """One row, without its arrays. ``spec`` is canonical JSON, ``inputs`` a behavior's hash,
-    ``result`` the hash of the packed result, ``error`` what went wrong by part.
+    """One row, without its arrays.
+
+    ``spec`` is canonical JSON, ``inputs`` a behavior's hash, ``result`` the hash of the packed
+    result, ``error`` what went wrong by part.
     """
 
     id: str
@@ -207,7 +209,7 @@ class Records:
             tx.execute(partials.delete().where(partials.c.record == record))
 
     def add_finished(self, row: dict[str, Any], inputs: bytes, packed: bytes) -> None:
-        """Add a record that was computed elsewhere (a worked example); nothing if its id is known."""
+        """Add a record that was computed elsewhere; nothing happens if its id is known."""
         stored, result = self._artifacts.put(inputs), self.keep(packed)
         with self._db.write.begin() as tx:
             if tx.execute(sa.select(records.c.id).where(records.c.id == row["id"])).first():
