@@ -8,7 +8,7 @@ import streamlit as st
 
 from interp import analyses, behaviors
 from interp.analyses._fields import kind_of
-from interp.errors import InterpError
+from interp.errors import InterpError, UnknownName
 from interp.models import catalogue, tokens
 from interp.models.sites import components
 from ui import glossary, parts, state
@@ -122,6 +122,10 @@ def _model(kind: str, name: str) -> str:
     def changed() -> None:
         fill(kind, model_start(kind, state.value(kind, name)))
 
+    asked = str(state.value(kind, name))
+    if asked not in catalogue.names():
+        parts.advice(UnknownName.of("model", asked, catalogue.names()))
+        fill(kind, model_start(kind, catalogue.names()[0]))
     return st.selectbox("Model", catalogue.names(), key=state.key(kind, name), on_change=changed)
 
 

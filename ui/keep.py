@@ -20,6 +20,7 @@ from ui.resources import store
 _MOST = 50
 
 
+@parts.guarded
 def record_page() -> None:
     """Draw the record named in the address, readable by someone who was not there."""
     name = state.param("id")
@@ -69,7 +70,9 @@ def _compared(answer: Answer) -> None:
         st.caption("Run again from a record that is not here any more.")
         return
     link = f"[{parent[:8]}](/a/{parent})"
-    if first.record.key != answer.record.key or answer.state != State.DONE:
+    if first.record.key != answer.record.key:
+        st.caption(f"Asked after record {link}: {parts.escape(first.record.title)}")
+    elif answer.state != State.DONE:
         st.caption(f"Run again from record {link}.")
     elif first.record.result == answer.record.result:
         st.success(f"Run again from record {link}: every number is the same, bit for bit.")
@@ -89,6 +92,7 @@ def _difference(a: Answer, b: Answer) -> float:
     return largest
 
 
+@parts.guarded
 def analyses_page() -> None:
     """Draw the list of records with filters."""
     st.title("Analyses")

@@ -15,6 +15,7 @@ from ui import form, parts, state
 from ui.resources import store
 
 
+@parts.guarded
 def method_page(kind: str) -> None:
     """Draw the page of a kind: the question, the answer, what to ask next."""
     analysis = analyses.get(kind)
@@ -69,14 +70,16 @@ def _run_button(kind: str, ready: Prepared, record: Record | None) -> None:
         args=(ready,),
         width="stretch",
     )
-    if answered:
-        note.caption("Asked already: the answer is below. Change the question to ask another.")
+    if record is not None and record.state == State.DONE:
+        note.caption("Answered below. Change the question to ask another.")
+    elif answered:
+        note.caption("Asked; the answer fills in below.")
     else:
         note.caption(_estimate(ready))
 
 
 def _run(ready: Prepared) -> None:
-    submit(store(), ready.spec)
+    submit(store(), ready.spec, parent=state.param(state.FROM) or None)
 
 
 def _estimate(ready: Prepared) -> str:
@@ -121,6 +124,8 @@ def _progress(record: Record) -> str:
         return "Waiting: next" if place == 0 else f"Waiting: {place} before it"
     if record.state == State.CANCELLING:
         return "Stopping after this step"
+    if record.fraction == 0:
+        return "Loading the model"
     left = "" if record.eta_s is None else f", about {max(1, round(record.eta_s))} s left"
     again = f" (attempt {record.attempt})" if record.attempt > 1 else ""
     return f"{record.fraction:.0%} computed{left}{again}"
@@ -193,11 +198,12 @@ def _next(answer: Answer) -> None:
     st.markdown("**What to ask next**")
     for column, up in zip(st.columns(len(ups)), ups, strict=True):
         if column.button(up.label, key=f"next/{answer.id}/{up.label}", width="stretch"):
-            open_form(up.fields)
+            open_form(up.fields, parent=answer.id)
 
 
-def open_form(fields: dict[str, Any]) -> None:
-    """Go to the page of a kind with its form filled in."""
+def open_form(fields: dict[str, Any], *, parent: str = "") -> None:
+    """Go to the page of a kind with its form filled in, as a follow-up of record ``parent``."""
     kind = fields["kind"]
     state.forget(kind)
-    st.switch_page(f"pages/{kind}.py", query_params=state.to_params(kind, fields))
+    params = state.to_params(kind, fields) | ({state.FROM: parent} if parent else {})
+    st.switch_page(f"pages/{kind}.py", query_params=params)

@@ -8,7 +8,8 @@ import logging
 import secrets
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 import streamlit as st
 
@@ -20,6 +21,7 @@ from interp.figures.ruler import in_words, ruler
 from interp.scores import Score
 from ui import glossary, state
 
+P = ParamSpec("P")
 _LOG = logging.getLogger(__name__)
 _STRIP = """<div style="display:flex;flex-wrap:wrap;gap:3px;max-height:9rem;overflow:auto;
 font-family:monospace;font-size:0.85rem">{chips}</div>"""
@@ -28,19 +30,24 @@ padding:1px 6px;{style}">{text}</span>"""
 _DIFFERS = "background:rgba(230,160,30,.35);font-weight:600"
 
 
-def guarded(run: Callable[[], None]) -> None:
-    """Draw a page; a user's error becomes advice, anything else a fault with an id."""
-    try:
-        run()
-    except InterpError as error:
-        advice(error)
-    except Exception:
-        fault = secrets.token_hex(4)
-        _LOG.exception("fault %s", fault)
-        st.error(
-            f"Something broke on our side (fault {fault}). Nothing of yours is lost. "
-            "The server's log has the details under this number."
-        )
+def guarded(draw: Callable[P, None]) -> Callable[P, None]:
+    """Make a page's function show a user's error as advice, anything else as a fault with an id."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            draw(*args, **kwargs)
+        except InterpError as error:
+            advice(error)
+        except Exception:
+            fault = secrets.token_hex(4)
+            _LOG.exception("fault %s", fault)
+            st.error(
+                f"Something broke on our side (fault {fault}). Nothing of yours is lost. "
+                "The server's log has the details under this number."
+            )
+
+    return drawn
 
 
 def advice(error: InterpError) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import streamlit as st
 
 from interp import analyses
-from ui import parts
 from ui.resources import store
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +27,7 @@ def draw() -> None:
     page = st.navigation(_pages(), expanded=True)
     with st.sidebar:
         status()
-    parts.guarded(page.run)
+    page.run()
 
 
 def _pages() -> dict[str, list[Any]]:

@@ -25,6 +25,7 @@ from ui.resources import store
 _LEDGER = Path(__file__).resolve().parents[1] / "docs" / "oracles.json"
 
 
+@parts.guarded
 def home_page() -> None:
     """Draw what this is, three worked records, and what was asked last."""
     st.title("Because")
@@ -65,6 +66,7 @@ def _recent() -> None:
         st.markdown(f"[{parts.escape(record.title)}](/record?id={record.id}) · {record.state}")
 
 
+@parts.guarded
 def models_page() -> None:
     """Draw the table of models and the card of one."""
     st.title("Models")
@@ -132,6 +134,7 @@ def _start(name: str, example: dict[str, Any]) -> dict[str, Any]:
     return {"kind": example["kind"], **fields}
 
 
+@parts.guarded
 def about_page() -> None:
     """Draw versions, devices and the ledger of checks."""
     st.title("About")

@@ -16,6 +16,8 @@ import streamlit as st
 from interp import analyses
 from interp.analyses._fields import kind_of
 
+FROM = "from"
+"""The query parameter that names the record whose follow-up a form asks."""
 PAIR_PARTS = ("clean", "corrupted", "answer", "foil")
 
 
@@ -102,6 +104,8 @@ def to_params(kind: str, fields: dict[str, Any]) -> dict[str, str]:
 def write_address(kind: str, fields: dict[str, Any]) -> None:
     """Make the address hold the form as it stands."""
     params = to_params(kind, fields)
+    if param(FROM):
+        params[FROM] = param(FROM)
     if dict(st.query_params) != params:
         st.query_params.from_dict(params)
 

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+from interp.store import Store
+
 
 class FileLock:
     """A lock on a file in ``home/locks``; held until released or until the process ends."""
@@ -61,3 +63,13 @@ class FileLock:
 def owner_lock(home: Path, owner: str) -> FileLock:
     """Return the lock that whoever holds records as ``owner`` keeps while it lives."""
     return FileLock(home, f"owner-{owner}")
+
+
+def take_from_dead(store: Store) -> None:
+    """Take every record from owners that live no more."""
+    held = {owner: owner_lock(store.home, owner) for owner in store.queue.owners()}
+    dead = [owner for owner, lock in held.items() if lock.is_free()]
+    if dead:
+        store.queue.expire(dead)
+    for owner in dead:
+        held[owner].remove()

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from interp.config import settings
-from interp.jobs.locks import FileLock, owner_lock
+from interp.jobs.locks import FileLock, owner_lock, take_from_dead
 from interp.store import Store
 from interp.store.workers import WorkerRow
 
@@ -102,18 +102,21 @@ class Supervisor:
             self._stop.wait(POLL_S)
 
     def look(self) -> None:
-        """Look once: take records from the dead, replace them, end what will not stop."""
+        """Look once: end what will not stop, take records from the dead, replace them."""
         now = time.monotonic()
         home = self.store.home
-        dead = [o for o in self.store.queue.owners() if owner_lock(home, o).is_free()]
-        self.store.queue.expire(dead)
         rows = [row for row in self.store.workers.alive() if row.slot in self._slots]
-        for row in rows:
-            if owner_lock(home, row.owner).is_free():
-                self.store.workers.end(row.owner)
-                owner_lock(home, row.owner).remove()
-            else:
-                self._check_beat(self._slots[row.slot], row, now)
+        gone = [row for row in rows if owner_lock(home, row.owner).is_free()]
+        living = [row for row in rows if row not in gone]
+        # Only reads until here and in these two: a worker that was stopped inside a transaction
+        # keeps everybody from writing until it is killed.
+        for row in living:
+            self._check_beat(self._slots[row.slot], row, now)
+        self._end_stuck(living, now)
+        take_from_dead(self.store)
+        for row in gone:
+            self.store.workers.end(row.owner)
+            owner_lock(home, row.owner).remove()
         for slot, watched in self._slots.items():
             child = watched.child
             starting = child is not None and child.poll() is None
@@ -123,7 +126,6 @@ class Supervisor:
                 child.kill()
             if not starting and self._lock(slot).is_free():
                 self._start(slot, watched, now)
-        self._end_stuck(rows, now)
 
     def _check_beat(self, watched: _Watched, row: WorkerRow, now: float) -> None:
         if (row.owner, row.beat) != watched.beat:
@@ -153,7 +155,8 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
-        watched.started = now
+        # Its own first heartbeat is waited for, not the one of its predecessor.
+        watched.started, watched.beat = now, ("", -1)
 
     def _lock(self, slot: str) -> FileLock:
         return FileLock(self.store.home, f"slot-{slot}")

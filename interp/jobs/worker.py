@@ -11,6 +11,7 @@ record back and exits; without a server it finishes its record and exits after a
 from __future__ import annotations
 
 import argparse
+import logging
 import secrets
 import signal
 import sys
@@ -24,7 +25,10 @@ from interp.store import Store, open_store
 
 BEAT_S = 1.0
 _IDLE_POLL_S = 0.1
+# So long may short jobs hold up a long one before it makes a step and hears of a cancel.
+_SHORT_TURN_S = 2.0
 ALREADY_RUNNING = 3
+_LOG = logging.getLogger(__name__)
 
 
 class Worker:
@@ -49,8 +53,10 @@ class Worker:
     def run(self) -> None:
         """Work until asked to leave or until no server has been there for a while."""
         from interp.jobs.execute import Hooks, execute
+        from interp.models.load import warm_up
 
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+        warm_up()
         hooks = Hooks(leaving=self._leave.is_set, between=self._short_jobs)
         server = FileLock(self.store.home, "server")
         seen = time.monotonic()
@@ -71,16 +77,26 @@ class Worker:
         """Run the short jobs that wait, between two steps of a long one."""
         from interp.jobs.execute import execute
 
-        while (claim := self.store.queue.claim(self.owner, lane=0)) is not None:
+        until = time.monotonic() + _SHORT_TURN_S
+        while not self._leave.is_set() and time.monotonic() < until:
+            claim = self.store.queue.claim(self.owner, lane=0)
+            if claim is None:
+                break
             execute(self.store, claim, self.residents)
 
     def _beat(self) -> None:
         from interp.jobs.device import describe
 
-        about = describe(self.residents.device)
+        told = False
         while True:
-            self.store.workers.beat(self.owner, **about, models=self.residents.names())
-            about = describe(self.residents.device, memory_only=True)
+            try:
+                about = describe(self.residents.device, memory_only=told)
+                self.store.workers.beat(self.owner, **about, models=self.residents.names())
+                told = True
+            except Exception:
+                # A locked database or a full disk may pass within the lease; a device that no
+                # longer answers does not, and then the supervisor ends this process.
+                _LOG.exception("heartbeat")
             time.sleep(BEAT_S)
 
 

@@ -134,7 +134,10 @@ def best_cell(
         interval=Absent("fewer than 3 search pairs: no interval")
         if bounds is None
         else Interval(
-            float(bounds[0][0, 0]), float(bounds[1][0, 0]), LEVEL, "bootstrap over search pairs"
+            float(bounds[0][0, 0]),
+            float(bounds[1][0, 0]),
+            LEVEL,
+            "bootstrap over the pairs it was chosen on",
         ),
         held_out=_held_out(
             values[:, row : row + 1, col : col + 1], clean, corrupted, keep, direction

@@ -83,7 +83,7 @@ def sweep(
     *,
     done: PairGrid | None = None,
 ) -> Iterator[Sweep]:
-    """Patch every cell of ``grid`` in every pair; yield after each batch.
+    """Patch every cell of ``grid`` in every pair; yield before the first and after each batch.
 
     Args:
         model: The model, whose tokens ``behavior`` holds.
@@ -112,6 +112,7 @@ def sweep(
     # A patch that cannot matter leaves the base run's number, exactly.
     values[:, inert] = (corrupted if direction == "denoising" else clean)[:, None]
     total = values.size
+    yield Sweep(values.copy(), clean, corrupted, inert, 1 - int(np.isnan(values).sum()) / total)
     for group in groups:
         for tasks in _batches(model, group, inert):
             pairs = [group.pairs[i] for i, _ in tasks]
@@ -123,9 +124,7 @@ def sweep(
             reference = group.clean_logits[[i for i, _ in tasks]]
             values[pairs, rows, cols] = ask.measure(logits, pairs, reference)
             left = int(np.isnan(values).sum())
-            if left:
-                yield Sweep(values.copy(), clean, corrupted, inert, 1 - left / total)
-    yield Sweep(values, clean, corrupted, inert, 1.0)
+            yield Sweep(values.copy(), clean, corrupted, inert, 1 - left / total)
 
 
 def _bare_runs(model: LoadedModel, ask: _Ask, pairs: list[int]) -> _Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from dataclasses import dataclass, field
 from threading import RLock
@@ -66,6 +67,11 @@ def load(
     hooked.to(dtype, print_details=False)
     hooked.eval().requires_grad_(False)
     return LoadedModel(info, hooked, where, dtype)
+
+
+def warm_up() -> None:
+    """Import the model library ahead of the first load: it takes some seconds."""
+    importlib.import_module("transformer_lens")
 
 
 def build(config: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import time
 from pathlib import Path
 
@@ -32,15 +33,10 @@ class Artifacts:
         """
         name = hashlib.sha256(data).hexdigest()
         target = self.path(name)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f"{name}.{os.getpid()}.part")
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-            _sync_folder(target.parent)
+        # Compared, not only looked for: a file that has changed on disk would stay so for ever,
+        # since computing it again gives the same name.
+        if not target.exists() or target.read_bytes() != data:
+            _write(target, data)
         with self._db.write.begin() as tx:
             tx.execute(
                 sqlite.insert(artifacts)
@@ -82,6 +78,22 @@ def check(data: bytes, name: str) -> None:
             f"Its bytes have changed: they hash to {found[:12]}. It is not shown.",
             "Run again, or restore the file from a backup.",
         )
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Put a whole file in place or none; two that write the same one do not meet."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,9 +8,9 @@ lock at once, so that a claim is atomic, and reaches the disk before it returns)
 from __future__ import annotations
 
 import fcntl
-import shutil
+import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Database:
                 )
             file = self.write.url.database
             if at is not None and file:
-                shutil.copy2(file, f"{file}.before-{script.get_current_head()}")
+                _copy(file, f"{file}.before-{script.get_current_head()}")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -82,6 +82,12 @@ def _engine(url: str, *, begin: str, synchronous: str) -> sa.Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _copy(file: str, to: str) -> None:
+    """Copy a database by SQLite itself: what is committed may still lie in the file beside it."""
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
 
 
 @contextmanager
