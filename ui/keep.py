@@ -113,6 +113,7 @@ def _any(option: str) -> str:
 
 
 @st.fragment(run_every=2.0)
+@parts.guarded
 def _list(kind: str, model: str, wanted: str) -> None:
     found = store().records.list(kind=kind, model=model, state=wanted, most=_MOST)
     if not found:

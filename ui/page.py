@@ -96,6 +96,7 @@ def _estimate(ready: Prepared) -> str:
 
 
 @st.fragment(run_every=1.0)
+@parts.guarded
 def follow(name: str) -> None:
     """Draw an unfinished record: its state, bar, time left, Cancel and the figure so far."""
     answer = get(store(), name)

@@ -91,12 +91,11 @@ def figure(named: NamedFigure, key: str) -> dict[str, Any] | None:
             on_select="rerun",
             selection_mode="points",
             config=config,
-            theme=None,
         )
         points = event.get("selection", {}).get("points", []) if event else []
         clicked = points[0].get("customdata") if points else None
     else:
-        st.plotly_chart(named.figure, key=key, config=config, theme=None)
+        st.plotly_chart(named.figure, key=key, config=config)
     if named.caption:
         st.caption(escape(named.caption))
     return clicked
@@ -107,7 +106,7 @@ def score(one: Score, key: str) -> None:
     left, right = st.columns([3, 2])
     with left:
         st.markdown(f"**{escape(one.name)}: {one.value:.3f} {one.unit}**")
-        st.plotly_chart(ruler(one), key=key, config={"displayModeBar": False}, theme=None)
+        st.plotly_chart(ruler(one), key=key, config={"displayModeBar": False})
     with right:
         for name, said in in_words(one):
             st.caption(f"**{name}**: {escape(said)}", help=glossary.tip(name))

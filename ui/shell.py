@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from interp import analyses
+from ui import parts
 from ui.resources import store
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,7 @@ def _page(name: str, title: str) -> Any:
 
 
 @st.fragment(run_every=3)
+@parts.guarded
 def status() -> None:
     """Say quietly which device works on what, and how long the queue is."""
     kept = store()

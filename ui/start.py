@@ -46,7 +46,7 @@ def home_page() -> None:
                 named.figure.update_xaxes(showticklabels=False)
                 named.figure.update_traces(showscale=False, selector={"type": "heatmap"})
                 st.plotly_chart(
-                    named.figure, key=f"home/{one.id}", theme=None, config={"displayModeBar": False}
+                    named.figure, key=f"home/{one.id}", config={"displayModeBar": False}
                 )
             st.markdown(one.lead)
             st.link_button("Open", f"/record?id={one.id}", width="stretch")
@@ -85,8 +85,8 @@ def models_page() -> None:
         _facts(name, card.facts)
     st.markdown("**Analyses to start with**")
     starts = [e for e in card.facts.get("examples", ()) if e["kind"] in analyses.kinds()]
-    for column, example in zip(st.columns(max(1, len(starts))), starts, strict=False):
-        if column.button(example["label"], key=f"start/{name}/{example['label']}", width="stretch"):
+    for example in starts:
+        if st.button(example["label"], key=f"start/{name}/{example['label']}"):
             open_form(_start(name, example))
 
 

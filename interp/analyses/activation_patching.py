@@ -231,7 +231,7 @@ def figures(result: Result) -> list[NamedFigure]:
     return [
         NamedFigure(
             "effects",
-            f"Effect of patching {result.site.replace('_pos', '')} ({result.direction})",
+            f"Effect of patching {result.site.removesuffix('_pos')} ({result.direction})",
             f"{result.direction.capitalize()}: {into}. Effect 0 = the patch did nothing, "
             f"1 = {'brought back' if done else 'lost'} the whole gap in {result.metric}. "
             f"{several}{hatched}",
@@ -343,9 +343,9 @@ def follow_ups(spec: ActivationPatching, result: Result) -> list[FollowUp]:
     ups = [FollowUp(f"Ask the reverse: {other}", {**fields, "direction": other})]
     split = {"z": "z_pos", "z_pos": "resid_pre"}.get(spec.site, "z")
     labels = {
-        "z": "Split into heads: patch head z at all positions",
-        "z_pos": "Split by position: patch each head at each position",
-        "resid_pre": "Follow the residual stream: patch it by layer and position",
+        "z": "Split into heads",
+        "z_pos": "Split heads by position",
+        "resid_pre": "Patch the residual stream",
     }
     lengths = {len(texts) for texts in result.clean_tokens}
     if split == "z" or len(lengths) == 1:
@@ -356,9 +356,7 @@ def follow_ups(spec: ActivationPatching, result: Result) -> list[FollowUp]:
             "prompt": spec.pairs[0].clean,
             "answer": spec.pairs[0].answer,
         }
-        ups.append(
-            FollowUp("Read the clean prompt layer by layer", {"kind": "logit_lens", **prompt})
-        )
+        ups.append(FollowUp("Read it layer by layer", {"kind": "logit_lens", **prompt}))
     return ups
 
 

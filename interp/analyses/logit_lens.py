@@ -238,7 +238,7 @@ def follow_ups(spec: LogitLens, result: Result) -> list[FollowUp]:
     }
     return [
         FollowUp(
-            f"Find what makes it {answer!r}: patch against a corrupted prompt",
+            f"Patch to find what makes it {answer!r}",
             {"kind": "activation_patching", "model": spec.model, "pairs": [pair]},
         )
     ]

@@ -619,26 +619,37 @@ def test_bundled_models_equal_the_formulas(name: str, sites: Any, ledger: Note) 
 # --- intervals and the choice of the best cell: simulations with a known truth --------------------
 
 
+# How a pair's share of its gap is drawn, given the gaps (mean 3, variance 1), and the true effect:
+# the mean of what is moved over the mean gap.
+SHARES: dict[str, tuple[Callable[[np.random.Generator, Array], Array], float]] = {
+    "nothing is moved": (lambda rng, gap: np.zeros_like(gap), 0.0),
+    "shares vary by pair": (lambda rng, gap: rng.normal(0.6, 0.5, gap.shape), 0.6),
+    # A mean of ratios would say 1; the ratio of means weighs a pair by its gap.
+    "wider gaps move more": (lambda rng, gap: 1 + 0.3 * (gap - 3), 1 + 0.3 / 3),
+}
+
+
 def coverage(
-    n: int, share: float, widen: Callable[[Array], Array] = np.asarray, trials: int = 250
+    n: int,
+    drawn: str = "shares vary by pair",
+    widen: Callable[[Array], Array] = np.asarray,
+    trials: int = 200,
 ) -> float | None:
     """Share of intervals that hold the truth, over ``trials`` data sets of ``n`` pairs × 12 cells.
-
-    Every pair has its own gap; a patch moves the metric by ``share`` of it, plus noise.
 
     Returns:
         None where so few pairs are given no interval.
     """
-    rng, hits = np.random.default_rng(4), []
+    (draw, truth), rng, hits = SHARES[drawn], np.random.default_rng(4), []
     for trial in range(trials):
         corrupted, gap = rng.normal(-1, 1, n), rng.normal(3, 1, n)
         noise = rng.normal(0, 0.5, (n, 3, 4))
-        values = (corrupted + share * gap)[:, None, None] + noise
+        values = (corrupted + draw(rng, gap) * gap)[:, None, None] + noise
         data = [widen(a) for a in (values, corrupted + gap, corrupted)]
         bounds = effects.interval(*data, "denoising", np.random.default_rng(trial))
         if bounds is None:
             return None
-        hits.append((bounds[0] <= share) & (share <= bounds[1]))
+        hits.append((bounds[0] <= truth) & (truth <= bounds[1]))
     return float(np.mean(hits))
 
 
@@ -648,18 +659,18 @@ def assert_covers(found: float | None) -> None:
     assert 0.90 <= found <= 0.975, f"covers {found:.3f}, level {effects.LEVEL}"
 
 
-@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
-def test_intervals_of_twenty_pairs_cover_the_truth(share: float, ledger: Note) -> None:
-    found = coverage(20, share)
+@pytest.mark.parametrize("drawn", SHARES)
+def test_intervals_of_twenty_pairs_cover_the_truth(drawn: str, ledger: Note) -> None:
+    found = coverage(20, drawn)
     assert_covers(found)
     assert found is not None
     # Negative control: as if every pair had been seen four times.
-    too_sure = coverage(20, share, lambda a: np.repeat(a, 4, axis=0), trials=60)
+    too_sure = coverage(20, drawn, lambda a: np.repeat(a, 4, axis=0), trials=60)
     with pytest.raises(AssertionError, match="covers"):
         assert_covers(too_sure)
     ledger(
         kind=KIND,
-        oracle=f"bootstrap interval, 20 pairs, true effect {share}: covers {found:.3f} of 0.95",
+        oracle=f"bootstrap interval of 20 pairs, {drawn}: covers {found:.3f} of {effects.LEVEL}",
         control=f"pairs counted four times: covers {too_sure:.3f}",
         deviation=abs(found - effects.LEVEL),
         tolerance=0.05,
@@ -674,7 +685,7 @@ def test_intervals_of_few_pairs_cover_what_they_claim(n: int) -> None:
     Percentiles of n values lie between their least and largest, so they cover at most
     1 - 2 (1/2)^n of the time: 75 % at n = 3.
     """
-    found = coverage(n, 0.6)
+    found = coverage(n)
     if found is not None:
         assert_covers(found)
 

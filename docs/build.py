@@ -1,0 +1,124 @@
+"""Make what the documentation shows: the oracle ledger and the screenshots.
+
+    python -m docs.build
+
+The ledger comes from running the oracle tests; the screenshots from the app in a Chromium, with
+a data folder of its own. Needs a Chromium on the path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.browser.conftest import CHROMIUM, Server
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "img"
+WIDTHS = (1440, 1024)
+_PATCHING = "/activation_patching"
+_NO_GAP = f"{_PATCHING}?clean=kmabcda&corrupted=kmabcea&answer=b&foil=m"
+_LONG = f"{_PATCHING}?model=paren-balancer&behavior=paren-near-misses&n_pairs=1000&site=resid_post"
+_PAGES = {
+    "home": "/",
+    "models": "/models",
+    "explore": "/logit_lens",
+    "patching": _PATCHING,
+    "analyses": "/analyses",
+    "about": "/about",
+    "patching-empty": f"{_PATCHING}?clean=kmabcda&corrupted=kmxbcda&answer=b&foil=c",
+    "explore-advice": "/logit_lens?prompt=%3Cb%3E%F0%9F%99%82",
+    "patching-many": f"{_PATCHING}?model=paren-balancer&behavior=paren-near-misses&n_pairs=40"
+    "&site=resid_pre",
+}
+
+
+def main() -> None:
+    """Write the ledger, then every picture at both widths."""
+    if CHROMIUM is None:
+        sys.exit("No Chromium on the path: the screenshots cannot be made.")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    ledger()
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        server = Server(Path(folder) / "home")
+        server.start()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            for width in WIDTHS:
+                _states(browser, server.url, width)
+                for name, path in _PAGES.items():
+                    _shoot(_open(browser, server.url + path, width), f"{name}-{width}")
+        finally:
+            browser.close()
+            server.stop()
+
+
+def ledger() -> None:
+    """Run the oracle tests and keep what they measured."""
+    target = ROOT / "docs" / "oracles.json"
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/oracles"],
+        cwd=ROOT,
+        env={**os.environ, "BECAUSE_LEDGER": str(target)},
+        check=True,
+    )
+    print(f"wrote {target.relative_to(ROOT)}")
+
+
+def _states(browser: Any, url: str, width: int) -> None:
+    """Take one question through running and cancelled, and one to failed."""
+    page = _open(browser, f"{url}{_LONG}&seed={width}", width)
+    page.get_by_role("button", name="Run", exact=True).or_(
+        page.get_by_role("button", name="Retry", exact=True)
+    ).click()
+    page.get_by_text(re.compile(r"^[2-4]\d% computed")).first.wait_for(timeout=90_000)
+    _shoot(page, f"patching-running-{width}", close=False)
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_text("Stopped by a person").wait_for(timeout=30_000)
+    _shoot(page, f"patching-cancelled-{width}")
+    page = _open(browser, url + _NO_GAP, width)
+    page.get_by_role("button", name="Run", exact=True).or_(
+        page.get_by_role("button", name="Retry", exact=True)
+    ).click()
+    page.get_by_text("in both").wait_for(timeout=60_000)
+    _shoot(page, f"patching-failed-{width}")
+    page = _open(browser, url + "/analyses", width)
+    link = page.get_by_role("link", name="Open").last.get_attribute("href")
+    page.context.close()
+    _shoot(_open(browser, url + link, width), f"record-{width}")
+
+
+def _open(browser: Any, url: str, width: int) -> Any:
+    page = browser.new_context(viewport={"width": width, "height": 1000}).new_page()
+    page.goto(url)
+    page.wait_for_selector("h1", timeout=30_000)
+    page.wait_for_timeout(2500)
+    return page
+
+
+def _shoot(page: Any, name: str, *, close: bool = True) -> None:
+    """Save the whole page, not only what fits the window."""
+    height = page.evaluate(
+        "() => { const m = document.querySelector('[data-testid=\"stMain\"]');"
+        " return m ? m.scrollHeight : document.body.scrollHeight; }"
+    )
+    width = page.viewport_size["width"]
+    page.set_viewport_size({"width": width, "height": min(max(1000, height + 20), 2600)})
+    page.wait_for_timeout(1200)
+    page.screenshot(path=str(IMAGES / f"{name}.png"))
+    print(f"docs/img/{name}.png")
+    if close:
+        page.context.close()
+    else:
+        page.set_viewport_size({"width": width, "height": 1000})
+
+
+if __name__ == "__main__":
+    main()
