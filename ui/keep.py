@@ -117,7 +117,9 @@ def _any(option: str) -> str:
 def _list(kind: str, model: str, wanted: str) -> None:
     found = store().records.list(kind=kind, model=model, state=wanted, most=_MOST)
     if not found:
-        st.info("Nothing here yet. Ask a question under Explore or Patching.")
+        st.info(
+            "Nothing here. Ask a question on one of the pages on the left, or widen the filters."
+        )
         return
     for record in found:
         _row(record)

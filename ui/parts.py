@@ -101,6 +101,18 @@ def figure(named: NamedFigure, key: str) -> dict[str, Any] | None:
     return clicked
 
 
+def data(figures: Sequence[NamedFigure], key: str) -> None:
+    """Offer the numbers of each figure as CSV."""
+    for named in figures:
+        st.download_button(
+            f"{named.title} (CSV)",
+            named.csv,
+            file_name=f"{named.name}.csv",
+            mime="text/csv",
+            key=f"csv/{key}/{named.name}",
+        )
+
+
 def score(one: Score, key: str) -> None:
     """Draw a score on its ruler, with every part of its scale in words beside it."""
     left, right = st.columns([3, 2])
@@ -128,7 +140,7 @@ def failure(error: dict[str, str]) -> None:
 def share(answer: Answer) -> None:
     """Draw the share row: link, JSON, spec and command line, sources, provenance."""
     record = answer.record
-    link, twin, spec, cite, stamp = st.columns(5)
+    link, twin, numbers, spec, cite, stamp = st.columns(6)
     base = state.origin()
     with link.popover("Copy link", width="stretch"):
         st.caption("Opens this question and this answer for anybody who reaches this server.")
@@ -136,6 +148,10 @@ def share(answer: Answer) -> None:
     with twin.popover("JSON", width="stretch"):
         st.caption("Question, exact token ids, result and provenance in one file.")
         st.code(f"{base}/a/{record.id}.json", language=None)
+    with numbers.popover("Data", width="stretch"):
+        st.caption("The numbers of each figure.")
+        if answer.analysis is not None and answer.result is not None:
+            data(answer.analysis.figures(answer.result), record.id)
     with spec.popover("Spec", width="stretch"):
         st.code(json.dumps(json.loads(record.spec), indent=2), language="json")
         st.caption("On the command line:")

@@ -59,8 +59,8 @@ def _recent() -> None:
     recent = [r for r in store().records.list(most=12) if r.id not in ours][:5]
     if not recent:
         st.caption(
-            "Nothing yet. Start under Explore or Patching: each page opens on an example "
-            "with its answer."
+            "Nothing yet. Each page on the left opens on an example with its answer; "
+            "change the question and press Run."
         )
     for record in recent:
         st.markdown(f"[{parts.escape(record.title)}](/record?id={record.id}) · {record.state}")

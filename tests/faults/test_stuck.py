@@ -47,8 +47,9 @@ def test_a_worker_stuck_in_native_code_is_killed_once_cancel_is_pressed(
     store.queue.cancel(record)
     assert store.records.get(record).state == State.CANCELLING
     ended = wait_final(store, record)
+    print(store.records.attempts(record), store.records.events(record), ended)
     assert ended.state == State.CANCELLED
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert process.wait(timeout=5) == -signal.SIGKILL
     assert store.records.partial(record) is not None
     assert ended.fraction == found.fraction
     assert store.records.attempts(record) == [(1, "worker died")]
@@ -82,7 +83,7 @@ def test_a_worker_that_stopped_inside_a_transaction_does_not_lock_everybody_out(
     monkeypatch.setattr(Supervisor, "_start", lambda *_: None)
     os.kill(process.pid, signal.SIGSTOP)
     watch()
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert process.wait(timeout=5) == -signal.SIGKILL
     wait_for("the row's end", lambda: not store.workers.alive())
     store.queue.cancel(record)
     assert store.records.get(record).state == State.CANCELLED

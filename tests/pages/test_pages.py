@@ -190,3 +190,16 @@ def test_pairs_survive_the_address() -> None:
     )
     assert_calm(app)
     assert "and 1 more pairs" in words(app)
+
+
+def test_numbers_of_a_figure_come_as_csv() -> None:
+    kind = analyses.get("activation_patching")
+    record = open_store()
+    open_page("home")
+    found = record.records.list(kind="activation_patching", model="induction-handmade")
+    from interp.answers import get
+
+    main = kind.figures(get(record, found[-1].id).result)[0]
+    rows = [line.split(",") for line in main.csv.splitlines()]
+    assert rows[0] == ["row", "column", "value"]
+    assert ["L0H0", "b  4", "1.0"] in rows
