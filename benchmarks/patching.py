@@ -6,8 +6,11 @@ logit difference, float32 on one thread of the processor.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+
+os.environ["TQDM_DISABLE"] = "1"  # the peer draws a bar, and is timed without it
 
 import numpy as np
 import torch

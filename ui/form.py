@@ -10,17 +10,12 @@ from interp import analyses, behaviors
 from interp.analyses._fields import kind_of
 from interp.errors import InterpError, UnknownName
 from interp.models import catalogue, tokens
-from interp.models.sites import components
+from interp.models.sites import RESIDUAL, components
 from ui import glossary, parts, state
 
-_SITES = {
-    "resid_pre": "resid_pre (layer × position)",
-    "resid_mid": "resid_mid (layer × position)",
-    "resid_post": "resid_post (layer × position)",
-    "attn_out": "attn_out (layer × position)",
-    "mlp_out": "mlp_out (layer × position)",
-    "z": "head z (layer × head)",
-    "z_pos": "head z (head × position)",
+_SITES = {name: name for name in RESIDUAL} | {
+    "z": "z, all positions",
+    "z_pos": "z, by position",
 }
 _CHOICES = {
     "logit_diff": "logit difference",
@@ -189,9 +184,8 @@ def _preview(info: Any, text: str) -> None:
         return
     try:
         coded = tokens.encode(info, text)
-    except InterpError as error:
-        parts.advice(error)
-        return
+    except InterpError:
+        return  # the check below the form says it
     read = info.answers.read
     parts.tokens(coded.texts, read=read if read >= 0 else len(coded) + read)
 
@@ -203,10 +197,8 @@ def _preview_pair(info: Any, clean: str, corrupted: str) -> None:
         return  # the check below the form says it
     read = info.answers.read
     for texts, other, label in ((pair[0], pair[1], "clean"), (pair[1], pair[0], "corrupted")):
-        side, strip = st.columns([1, 9])
-        side.caption(label)
-        with strip:
-            parts.tokens(texts, against=other, read=read if read >= 0 else len(texts) + read)
+        at = read if read >= 0 else len(texts) + read
+        parts.tokens(texts, against=other, read=at, label=label)
 
 
 def _behavior(kind: str, name: str) -> str:
@@ -236,7 +228,7 @@ def _site(kind: str, name: str) -> str:
         options,
         key=state.key(kind, name),
         format_func=_SITES.__getitem__,
-        help="; ".join(f"{site}: {glossary.tip(site)}" for site in components(info)),
+        help="\n".join(f"- {site}: {glossary.tip(site)}" for site in components(info)),
     )
 
 

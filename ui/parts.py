@@ -27,6 +27,7 @@ _STRIP = """<div style="display:flex;flex-wrap:wrap;gap:3px;max-height:9rem;over
 font-family:monospace;font-size:0.85rem">{chips}</div>"""
 _CHIP = """<span title="{hover}" style="border:1px solid rgba(127,127,127,.45);border-radius:4px;
 padding:1px 6px;{style}">{text}</span>"""
+_LABEL = """<span style="min-width:5.5rem;font-family:sans-serif;opacity:.7">{text}</span>"""
 _DIFFERS = "background:rgba(230,160,30,.35);font-weight:600"
 
 
@@ -62,9 +63,15 @@ def escape(text: str) -> str:
     return text.replace("\n", "⏎")
 
 
-def tokens(texts: Sequence[str], *, against: Sequence[str] = (), read: int | None = None) -> None:
+def tokens(
+    texts: Sequence[str],
+    *,
+    against: Sequence[str] = (),
+    read: int | None = None,
+    label: str = "",
+) -> None:
     """Draw one chip a token: index on hover, differences from ``against`` marked."""
-    chips: list[str] = []
+    chips = [_LABEL.format(text=html.escape(label))] if label else []
     for i, text in enumerate(texts):
         differs = bool(against) and (i >= len(against) or against[i] != text)
         hover = f"position {i}: {text}" + (", the answer is read here" if i == read else "")
@@ -140,25 +147,25 @@ def failure(error: dict[str, str]) -> None:
 def share(answer: Answer) -> None:
     """Draw the share row: link, JSON, spec and command line, sources, provenance."""
     record = answer.record
-    link, twin, numbers, spec, cite, stamp = st.columns(6)
+    row = st.container(horizontal=True)
     base = state.origin()
-    with link.popover("Copy link", width="stretch"):
+    with row.popover("Copy link"):
         st.caption("Opens this question and this answer for anybody who reaches this server.")
         st.code(f"{base}/a/{record.id}", language=None)
-    with twin.popover("JSON", width="stretch"):
+    with row.popover("JSON"):
         st.caption("Question, exact token ids, result and provenance in one file.")
         st.code(f"{base}/a/{record.id}.json", language=None)
-    with numbers.popover("Data", width="stretch"):
+    with row.popover("Data"):
         st.caption("The numbers of each figure.")
         if answer.analysis is not None and answer.result is not None:
             data(answer.analysis.figures(answer.result), record.id)
-    with spec.popover("Spec", width="stretch"):
+    with row.popover("Spec"):
         st.code(json.dumps(json.loads(record.spec), indent=2), language="json")
         st.caption("On the command line:")
         st.code(f"echo {shlex.quote(record.spec)} | python -m interp run -", language="bash")
-    with cite.popover("Cite", width="stretch"):
+    with row.popover("Cite"):
         for source in answer.analysis.cites if answer.analysis else ():
             st.markdown(escape(source.text))
             st.code(source.bibtex, language="latex")
-    with stamp.popover("Provenance", width="stretch"):
+    with row.popover("Provenance"):
         st.json(record.provenance or {"state": str(record.state)}, expanded=2)

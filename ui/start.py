@@ -44,6 +44,7 @@ def home_page() -> None:
                 named = answer.analysis.figures(answer.result)[0]
                 named.figure.update_layout(height=240)
                 named.figure.update_xaxes(showticklabels=False)
+                named.figure.update_yaxes(title=None)
                 named.figure.update_traces(showscale=False, selector={"type": "heatmap"})
                 st.plotly_chart(
                     named.figure, key=f"home/{one.id}", config={"displayModeBar": False}

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from interp.analyses._fields import (
     BehaviorName,
@@ -54,6 +54,14 @@ class ActivationPatching(Spec):
     )
     metric: Metric = Field(default="logit_diff", description="What is read at the answer position.")
     seed: Seed = Field(default=0, description="Seed of the bootstrap.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source(cls, fields: Any) -> Any:
+        """Drop what is ignored, so that one question has one spec and one key."""
+        if not isinstance(fields, dict):
+            return fields
+        return {**fields, "pairs": ()} if fields.get("behavior") else {**fields, "n_pairs": 20}
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,13 @@ def heatmap(
         titles: Titles of the row axis, the column axis and the colour bar (with its unit).
         hover: Hover text of each cell, already safe.
         limits: Colour limits of a sequential scale; without them the scale diverges around 0
-            with symmetric limits.
+            with symmetric limits, at least ±1: effects have a natural unit, and a map that
+            fills in keeps its colours.
         text: Text in each cell, already safe.
         hatched: Cells drawn with a stroke instead of a colour: they cannot matter.
     """
     finite = np.abs(values[np.isfinite(values)])
-    most = max(float(finite.max()) if finite.size else 0.0, 1e-6)
+    most = max(float(finite.max()) if finite.size else 0.0, 1.0)
     low, high = limits or (-most, most)
     shown = values if hatched is None else np.where(hatched, np.nan, values)
     figure = go.Figure(

@@ -60,7 +60,7 @@ def _limits(score: Score) -> list[float]:
         points += [score.interval.low, score.interval.high]
     if isinstance(score.null, Null):
         points += [score.null.low, score.null.high]
-    pad = 0.12 * (max(points) - min(points))
+    pad = 0.35 * (max(points) - min(points))
     return [min(points) - pad, max(points) + pad]
 
 

@@ -34,7 +34,8 @@ def label(text: str, longest: int = _LONGEST) -> str:
 
 def positions(tokens: tuple[str, ...]) -> list[str]:
     """Label positions by token and index, so that duplicates stay apart."""
-    return [f"{label(token)}<br><sub>{i}</sub>" for i, token in enumerate(tokens)]
+    longest = _LONGEST if len(tokens) <= 10 else 6
+    return [f"{label(token, longest)}<br><sub>{i}</sub>" for i, token in enumerate(tokens)]
 
 
 def style(figure: go.Figure, *, height: int) -> go.Figure:

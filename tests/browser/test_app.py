@@ -86,7 +86,7 @@ def test_live_heatmap_link_and_second_profile(model: str, browser: Any, tmp_path
     try:
         page = open_page(browser, f"{server.url}/activation_patching")
         choose(page, "Model", model)
-        choose(page, "What is patched", "resid_pre (layer × position)")
+        choose(page, "What is patched", "resid_pre")
         run_and_wait(page)
         first = effects(page)
         assert time.monotonic() - started < 60, "the issue's own limit"

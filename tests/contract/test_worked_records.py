@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 import interp
 from interp import answers
+from interp.behaviors import parens
 from interp.models import catalogue
 from interp.store import State, open_store
 from interp.store.codec import unpack
@@ -79,3 +81,23 @@ def test_the_folder_and_the_weights_are_those_it_was_computed_with() -> None:
     for kind in interp.kinds():
         assert f"example-{kind.replace('_', '-')}" in names
     assert len([one for one in WORKED if one.headline]) == 3
+
+
+def test_what_home_says_is_in_the_numbers() -> None:
+    """The sentences beside the worked records are claims too."""
+    shown = {one.name: one for one in WORKED if one.headline}
+    balancing = shown["2-balancing"]
+    result = unpack(interp.analyses.get(balancing.spec["kind"]).result, balancing.packed)
+    carried = result.effect[:, result.read]
+    first = int(np.argmax(carried > 0.5))
+    assert carried[first] > 0.9
+    ordinal = ("zeroth", "first", "second", "third")[first]
+    assert f"after the {ordinal} layer" in balancing.lead, carried.round(2)
+
+
+def test_a_record_on_home_that_shows_an_error_says_so() -> None:
+    for one in WORKED:
+        if one.headline and one.spec["kind"] == "logit_lens":
+            result = unpack(interp.analyses.get("logit_lens").result, one.packed)
+            right = parens.is_balanced(one.spec["prompt"]) == (result.answer == "balanced")
+            assert right or "wrong" in one.lead, f"{one.spec['prompt']} is called {result.answer}"

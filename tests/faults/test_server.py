@@ -72,7 +72,7 @@ def test_a_job_outlives_its_server_and_the_next_one_adopts_the_worker(
 ) -> None:
     before = worker(store)
     record = submit(store, MEDIUM)
-    wait_fraction(store, record, 0.02)
+    wait_fraction(store, record, 0.35)
     assert server.end(signal.SIGKILL) == -signal.SIGKILL
     assert store.records.get(record).state == State.RUNNING
 
@@ -90,7 +90,7 @@ def test_a_job_outlives_its_server_and_the_next_one_adopts_the_worker(
 
     # In order this time: the worker puts its record back and goes. One start serves both faults.
     other = submit(store, MEDIUM, again=True)
-    at = wait_fraction(store, other, 0.05).fraction
+    at = wait_fraction(store, other, 0.35).fraction
     server.end(signal.SIGTERM)
     wait_for("the worker's exit", lambda: not processes(server.home))
     put_back = store.records.get(other)

@@ -140,7 +140,8 @@ def test_a_killed_worker_is_replaced_and_its_record_goes_on(house: House, unbrok
     rng = random.Random(1)
     record = house.ask(MEDIUM)
     kept = 0.0
-    for at in (rng.uniform(0.02, 0.2), rng.uniform(0.3, 0.5)):
+    # Cells that cannot matter are there from the start: nearly a third of this map.
+    for at in (rng.uniform(0.35, 0.5), rng.uniform(0.6, 0.75)):
         found = wait_fraction(house.store, record, at)
         # From the checkpoint, not from zero.
         assert found.fraction >= kept
@@ -162,7 +163,7 @@ def test_a_stopped_worker_is_killed_after_its_lease_and_replaced(
     house: House, unbroken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = house.ask(MEDIUM, again=True)
-    found = wait_fraction(house.store, record, 0.02)
+    found = wait_fraction(house.store, record, 0.35)
     row = next(w for w in house.store.workers.alive() if w.owner == found.owner)
     os.kill(row.pid, signal.SIGSTOP)
     # Only now a short lease: a busy machine must not make a well worker look dead.

@@ -80,7 +80,9 @@ def test_a_sweep_of_equal_prompts_is_flat(name: str, component: str) -> None:
 
 
 @KEEP
-@given(name=st.sampled_from(list(behaviors())), way=st.sampled_from(["into clean", "into corrupted"]))
+@given(
+    name=st.sampled_from(list(behaviors())), way=st.sampled_from(["into clean", "into corrupted"])
+)
 def test_replacing_everything_at_the_start_gives_the_other_run(name: str, way: str) -> None:
     """All positions of ``resid_pre`` of layer 0 together are the whole input."""
     model, behavior = random_model(), behaviors()[name]
@@ -188,7 +190,9 @@ def test_intervals_are_ordered_and_repeat_with_their_seed(
     low, high = found[0]
     assert (low <= high).all()
     np.testing.assert_array_equal(np.stack(found[0]), np.stack(found[1]))
-    flat = np.broadcast_to((clean if direction == "noising" else corrupted)[:, None, None], values.shape)
+    flat = np.broadcast_to(
+        (clean if direction == "noising" else corrupted)[:, None, None], values.shape
+    )
     none = effects.interval(flat, clean, corrupted, direction, np.random.default_rng(3))
     assert none is not None
     np.testing.assert_allclose(np.stack(none), 0, atol=1e-9)
