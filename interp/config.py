@@ -51,5 +51,5 @@ def settings() -> Settings:
         device=os.environ.get("BECAUSE_DEVICE", ""),
         lease_s=_number("BECAUSE_LEASE_S", 30.0),
         idle_s=_number("BECAUSE_IDLE_S", 60.0),
-        threads=int(_number("BECAUSE_THREADS", 1)),
+        threads=int(_number("BECAUSE_THREADS", 1.0)),
     )

@@ -196,6 +196,11 @@ def verdict(result: Result) -> str:
     rank, p = result.answer_rank[:, result.read], result.answer_p[:, result.read]
     leads = rank == 1
     scale = f"guessing gives {1 / result.n_outputs:.2g}"
+    if not leads[-1] and p[-1] >= result.top_p[-1, result.read, 0] - 1e-12:
+        return (
+            f"The model has no single answer here: {result.answer!r} and {int(rank[-1]) - 1} other "
+            f"outputs share the top at probability {p[-1]:.3f} ({scale})."
+        )
     if not leads[-1]:
         own = result.top[-1][result.read][0]
         return (

@@ -20,6 +20,8 @@ from interp.errors import Corrupt
 
 T = TypeVar("T")
 _META = "result"
+# What made-up bytes can run into on the way: they may have any shape, or any depth.
+_UNREADABLE = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def pack(result: Any) -> bytes:
@@ -44,7 +46,7 @@ def unpack(cls: type[T], data: bytes) -> T:
         tree = json.loads(header["__metadata__"][_META])
         built: T = _built(cls, tree, load(data))
         return built
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except _UNREADABLE as error:
         raise Corrupt(
             f"A stored {cls.__module__.rsplit('.', 1)[-1]} result was read.",
             "Its bytes are not in a form that this version reads.",
@@ -64,7 +66,8 @@ def unpack_arrays(data: bytes) -> dict[str, np.ndarray]:
 
 def _plain(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, np.ndarray):
-        arrays[path] = np.ascontiguousarray(value)
+        # Not ascontiguousarray: that gives an array without axes one.
+        arrays[path] = np.asarray(value, order="C")
         return {"array": path}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)

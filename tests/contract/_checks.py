@@ -26,7 +26,7 @@ CLAIMS = ("recovered", "faithfulness", "auroc")
 
 
 def assert_result_is_plain(value: Any, where: str = "result") -> None:
-    """Frozen dataclasses of numpy arrays, text, numbers, tuples and None: no tensor, list or dict."""
+    """Frozen dataclasses of numpy arrays, text, numbers, tuples and None; no tensor, no dict."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         assert type(value).__dataclass_params__.frozen, f"{where} is not frozen"  # type: ignore[attr-defined]
         for field in dataclasses.fields(value):
@@ -168,7 +168,7 @@ def imported(path: Path) -> set[str]:
 
 
 def python(code: str, *args: str, cwd: Path = ROOT) -> str:
-    """Run code in a fresh interpreter in ``cwd``, as a person there would; return what it prints."""
+    """Run code in a fresh interpreter in ``cwd``; return what it prints."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *args],
         cwd=cwd,

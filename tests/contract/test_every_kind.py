@@ -58,12 +58,11 @@ def logits(loaded: LoadedModel) -> torch.Tensor:
 
 @dataclass
 class Run:
-    """A run of the example: its steps, copies of each result as it was when yielded, and figures."""
+    """A run of the example: its steps, and a copy of each result as it was when yielded."""
 
     seconds: float
     steps: list[Step[Any]] = field(default_factory=list)
     as_yielded: list[Any] = field(default_factory=list)
-    drawn: list[tuple[str, ...]] = field(default_factory=list)
 
     @property
     def result(self) -> Any:
@@ -313,7 +312,8 @@ def test_kinds_do_not_know_one_another(kind: str) -> None:
 
 
 def test_importing_it_imports_no_torch(kind: str) -> None:
-    code = f"import sys, interp.analyses.{kind}; print(sorted({{'torch', 'transformer_lens', 'streamlit', 'sqlalchemy'}} & set(sys.modules)))"
+    heavy = "{'torch', 'transformer_lens', 'streamlit', 'sqlalchemy'}"
+    code = f"import sys, interp.analyses.{kind}; print(sorted({heavy} & set(sys.modules)))"
     assert python(code).strip() == "[]"
 
 

@@ -1,4 +1,4 @@
-"""The records that ship with the app: computed anew here, and opened and drawn as they are stored."""
+"""The records that ship with the app: computed anew, and opened and drawn as they are stored."""
 
 from __future__ import annotations
 

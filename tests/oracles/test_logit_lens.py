@@ -186,7 +186,7 @@ def assert_verdict_is_consistent(said: str, answer: str) -> None:
 
 @pytest.mark.parametrize("prompt", ["kmabcda", "a", "abc"])
 def test_verdict_does_not_contradict_itself(prompt: str) -> None:
-    """On ``a`` and ``abc`` several outputs are equally probable at the end: there is no one answer."""
+    """On ``a`` and ``abc`` several outputs are equally probable at the end: there is no answer."""
     answer = asked("induction-handmade", prompt)
     assert_verdict_is_consistent(answer.verdict, answer.result.answer)
     with pytest.raises(AssertionError):
