@@ -21,7 +21,8 @@ from interp import analyses
 from interp.answers import as_json, get
 from interp.errors import BadInput, InterpError
 from interp.models import catalogue
-from interp.store import State, open_store
+from interp.store import State, Store, open_store
+from interp.worked import add_worked
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,10 +51,10 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "run":
         return _run(args.spec, again=args.again)
     if args.command == "list":
-        for record in open_store().records.list():
+        for record in _store().records.list():
             print(f"{record.id}  {record.state:10}  {record.kind:20}  {record.title}")
     elif args.command == "show":
-        store = open_store()
+        store = _store()
         print(json.dumps(as_json(store, get(store, args.id)), indent=2))
     elif args.command == "models":
         for name in catalogue.names():
@@ -63,6 +64,13 @@ def _dispatch(args: argparse.Namespace) -> int:
         for kind in interp.kinds():
             print(f"{kind:22}  {analyses.get(kind).example.canonical}")
     return 0
+
+
+def _store() -> Store:
+    """Open the store with the worked records in it, as the app shows it."""
+    store = open_store()
+    add_worked(store)
+    return store
 
 
 def _run(path: str, *, again: bool) -> int:

@@ -31,8 +31,8 @@ HOME: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "2-balancing": (
         "Where a paren balancer decides",
-        "One parenthesis is turned over: after the first layer the difference sits at the "
-        "position where the answer is read.",
+        "One parenthesis is turned over. Before the first layer every position carries a little of "
+        "the difference; after the second layer nearly all of it sits where the answer is read.",
         {
             "kind": "activation_patching",
             "model": "paren-balancer",
@@ -43,8 +43,9 @@ HOME: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "3-through-the-layers": (
         "An answer comes up through the layers",
-        "The same model read layer by layer on a string with one parenthesis too many.",
-        {"kind": "logit_lens", "model": "paren-balancer", "prompt": "(()())(()))()"},
+        "The paren balancer read layer by layer on a string that closes one parenthesis too early: "
+        "rightly unbalanced.",
+        {"kind": "logit_lens", "model": "paren-balancer", "prompt": "(()())))((()"},
     ),
 }
 

@@ -51,17 +51,11 @@ def parse(spec: str | bytes | dict[str, Any]) -> Spec:
         raise _said(analysis, error) from error
 
 
-def _said(analysis: Analysis[Any, Any], error: ValidationError) -> InterpFieldError:
+def _said(analysis: Analysis[Any, Any], error: ValidationError) -> BadInput:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "spec"
     if first["type"] == "extra_forbidden":
-        return InterpFieldError(
-            *UnknownName.of(f"field of {analysis.kind}", where, analysis.spec.model_fields).args
-        )
-    return InterpFieldError(
-        f"The field {where!r} of {analysis.kind} was {first.get('input')!r}.", f"{first['msg']}."
-    )
-
-
-class InterpFieldError(BadInput):
-    """A field of a spec that is unknown or has a wrong value."""
+        return UnknownName.of(f"field of {analysis.kind}", where, analysis.spec.model_fields)
+    given = str(first.get("input"))
+    shown = given if len(given) <= 80 else given[:79] + "…"
+    return BadInput(f"The field {where!r} of {analysis.kind} was {shown!r}.", f"{first['msg']}.")

@@ -158,7 +158,7 @@ def key(analysis: Analysis[Any, Any], spec: Spec, inputs: Behavior) -> str:
         spec.canonical,
         model.weights,
         model.processing,
-        "float32",
+        catalogue.DTYPE,
         inputs.hash,
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

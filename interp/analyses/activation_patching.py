@@ -33,7 +33,7 @@ from interp.methods import effects
 from interp.methods.grids import Grid, cells_that_cannot_matter, make_grid
 from interp.models import catalogue, tokens
 from interp.models.batches import rows_per_batch
-from interp.scores import Absent, Anchor, Score
+from interp.scores import Anchor, Interval, Score
 
 if TYPE_CHECKING:
     from interp.methods.patching import Sweep
@@ -297,34 +297,47 @@ def verdict(result: Result) -> str:
     order = [np.unravel_index(int(i), size.shape) for i in np.argsort(-size, axis=None)]
     strong = [(int(r), int(c)) for r, c in order if size[r, c] >= 0.5 * size.max()][:4]
     named = ", ".join(
-        f"{_place(result, r, c)} {result.effect[r, c]:.2f}{_bounds(result, r, c)}"
+        f"{_place(result, r, c)} {_two(result.effect[r, c])}{_bounds(result, r, c)}"
         for r, c in strong
     )
-    verb = "brings back" if result.direction == "denoising" else "takes away"
+    verb = "brought back" if result.direction == "denoising" else "lost"
     rest = [
         float(size[r, c]) for r, c in order if (int(r), int(c)) not in strong and size[r, c] >= 0
     ]
     others = f"; every other cell that can matter stays within ±{max(rest):.2f}" if rest else ""
-    note = _note(result.best, len(result.clean))
     return (
-        f"Of the gap in {result.metric} ({result.corrupted.mean():.2f} corrupted to "
-        f"{result.clean.mean():.2f} clean, {result.unit}) a single patch {verb} at most: {named}"
-        f"{others}. {note}"
+        f"Largest shares {verb} by one patch, of the gap in {result.metric} "
+        f"({result.corrupted.mean():.2f} corrupted to {result.clean.mean():.2f} clean, "
+        f"{result.unit}): {named}{others}. {_note(result)}"
     )
 
 
-def _note(best: Score, n: int) -> str:
+def _two(value: float) -> str:
+    """Write two decimals, without a minus before zero."""
+    return f"{value:.2f}".replace("-0.00", "0.00")
+
+
+def _note(result: Result) -> str:
     """Say what the best cell is worth on inputs that it was not chosen on."""
+    best, n = result.best, len(result.clean)
+    if best is None:
+        return ""
     if isinstance(best.held_out, Anchor):
-        value = f"{best.held_out.value:.2f} {best.held_out.name}"
-        return f"Chosen on {best.n} search pairs, the best cell scores {value}."
-    lacks = "no interval, nothing" if isinstance(best.interval, Absent) else "nothing"
-    return f"{n} pair{'s' if n > 1 else ''}: {lacks} held out."
+        spread = best.interval
+        given = isinstance(spread, Interval)
+        bounds = f" [{_two(spread.low)}, {_two(spread.high)}]" if given else ""
+        return (
+            f"Chosen on {best.n} search pairs, {_place(result, *result.best_cell)} scores "
+            f"{_two(best.held_out.value)}{bounds} {best.held_out.name}."
+        )
+    if n < 3:
+        return f"{n} pair{'s' if n > 1 else ''}: no interval, and none held out."
+    return f"No pair is held out: {best.held_out.reason}."
 
 
 def _bounds(result: Result, row: int, col: int) -> str:
     low, high = result.low[row, col], result.high[row, col]
-    return f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
+    return f" [{_two(low)}, {_two(high)}]" if np.isfinite(low) else ""
 
 
 def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure]] | None:

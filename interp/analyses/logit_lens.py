@@ -18,6 +18,8 @@ from interp.figures.named import NamedFigure
 from interp.models import catalogue, tokens
 
 TOP = 10
+TIE = 1e-9
+"""Log-probabilities closer than this, in nats, count as equal."""
 
 
 class LogitLens(Spec):
@@ -106,7 +108,7 @@ def run(spec: LogitLens, ctx: Context) -> Generator[Step[Result], None, None]:
             top_p=p.gather(-1, lens.top).numpy(),
             answer_p=followed.exp().numpy(),
             # Ties count against the answer: a uniform reading puts it last, not first.
-            answer_rank=(lens.logp >= followed[..., None]).sum(-1).double().numpy(),
+            answer_rank=(lens.logp >= followed[..., None] - TIE).sum(-1).double().numpy(),
             entropy_nats=-(p * lens.logp).sum(-1).numpy(),
             kl_nats=(p[-1] * (lens.logp[-1] - lens.logp)).sum(-1).numpy(),
         ),
@@ -166,7 +168,7 @@ def figures(result: Result) -> list[NamedFigure]:
 def _top(result: Result, depth: int, pos: int) -> str:
     """Name the top output; where the first two are equally probable there is none to name."""
     p = result.top_p[depth, pos]
-    if len(p) > 1 and p[0] - p[1] < 1e-9:
+    if len(p) > 1 and p[0] - p[1] < TIE * p[0]:
         return "tie"
     return theme.label(result.top[depth][pos][0], 8)
 
@@ -196,7 +198,7 @@ def verdict(result: Result) -> str:
     rank, p = result.answer_rank[:, result.read], result.answer_p[:, result.read]
     leads = rank == 1
     scale = f"guessing gives {1 / result.n_outputs:.2g}"
-    if not leads[-1] and p[-1] >= result.top_p[-1, result.read, 0] - 1e-12:
+    if not leads[-1] and p[-1] >= result.top_p[-1, result.read, 0] * (1 - TIE):
         return (
             f"The model has no single answer here: {result.answer!r} and {int(rank[-1]) - 1} other "
             f"outputs share the top at probability {p[-1]:.3f} ({scale})."
@@ -209,7 +211,11 @@ def verdict(result: Result) -> str:
         )
     start = len(leads) - int(np.argmin(leads[::-1])) if not leads.all() else 0
     name = result.depths[start]
-    since = "already at the embedding" if start == 0 else f"from {name} on"
+    since = (
+        "from the embedding on, where nothing but the token at this position is read"
+        if start == 0
+        else f"from {name} on"
+    )
     return (
         f"{result.answer!r} is the top output {since}, and ends at probability {p[-1]:.3f} "
         f"({scale}); one prompt, so this has no interval."

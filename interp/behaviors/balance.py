@@ -7,22 +7,23 @@ import numpy as np
 from interp.behaviors import parens
 from interp.behaviors._record import PromptPair
 
-LENGTH = 14
+LENGTH = 16
+"""There are 1,430 balanced strings of this length: enough for 1,000 different ones."""
 
 
 def near_misses(n: int) -> list[PromptPair]:
-    """Make ``n`` pairs: a uniform balanced string, and it with one parenthesis turned over.
+    """Make ``n`` pairs: a balanced string, and it with one parenthesis turned over.
 
-    The place turned over is drawn uniformly, so that effects by position are not an artefact of
-    always corrupting the same place. Turning one parenthesis over always unbalances.
+    The balanced strings are uniform and no two are the same, so that no string is both searched
+    and held out. The place turned over is uniform too, so that effects by position are not an
+    artefact of always corrupting the same place. Turning one over always unbalances.
     """
     rng = np.random.default_rng(21)
-    pairs: list[PromptPair] = []
-    for _ in range(n):
+    pairs: dict[str, PromptPair] = {}
+    while len(pairs) < n:
         clean = parens.to_strings(parens.dyck_words(rng, LENGTH, 1))[0]
         where = int(rng.integers(LENGTH))
         turned = ")" if clean[where] == "(" else "("
-        pairs.append(
-            PromptPair(clean, clean[:where] + turned + clean[where + 1 :], "balanced", "unbalanced")
-        )
-    return pairs
+        corrupted = clean[:where] + turned + clean[where + 1 :]
+        pairs.setdefault(clean, PromptPair(clean, corrupted, "balanced", "unbalanced"))
+    return list(pairs.values())

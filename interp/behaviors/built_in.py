@@ -29,7 +29,7 @@ class BuiltIn:
 BUILT_IN = {
     "paren-near-misses": BuiltIn(
         "paren-balancer",
-        "Balanced strings of 14 parentheses against the same string with one parenthesis "
+        "Balanced strings of 16 parentheses against the same string with one parenthesis "
         "turned over, at places spread over the string.",
         balance.near_misses,
     ),
@@ -49,7 +49,7 @@ def for_model(model: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=32)
 def built_in(name: str, n: int) -> Behavior:
-    """Make the built-in behavior ``name`` with ``n`` pairs; every second one is held out.
+    """Make the built-in behavior ``name`` with ``n`` pairs.
 
     Raises:
         UnknownName: There is no such behavior.

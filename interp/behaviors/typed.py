@@ -38,7 +38,9 @@ def from_prompt(model: str, prompt: str, answer: str = "") -> Behavior:
 def from_pairs(
     model: str, pairs: Sequence[PromptPair], *, name: str = "typed pairs", source: str = "typed"
 ) -> Behavior:
-    """Make a behavior of prompt pairs whose tokens line up; from 4 on every second is held out.
+    """Make a behavior of prompt pairs whose tokens line up.
+
+    From 4 different clean prompts on, every second one is held out.
 
     Raises:
         UnequalPair: A pair differs in length, or not at all.
@@ -62,8 +64,14 @@ def from_pairs(
         corrupted=corrupted,
         answers=answers,
         foils=foils,
-        held_out=tuple(i % 2 == 1 for i in range(len(pairs))) if len(pairs) >= 4 else (),
+        held_out=_held_out(clean),
     )
+
+
+def _held_out(clean: Sequence[tuple[int, ...]]) -> tuple[bool, ...]:
+    """Hold out every second prompt; pairs that share a clean prompt are on the same side."""
+    order = {ids: i for i, ids in enumerate(dict.fromkeys(clean))}
+    return tuple(order[ids] % 2 == 1 for ids in clean) if len(order) >= 4 else ()
 
 
 def _check(info: ModelInfo, pair: PromptPair) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:

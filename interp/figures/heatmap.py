@@ -56,12 +56,8 @@ def heatmap(
             ygap=1,
         )
     )
-    if hatched is not None and hatched.any():
-        r, c = np.nonzero(hatched)
-        figure.add_scatter(
-            x=c, y=r, mode="markers", hoverinfo="skip", showlegend=False,
-            marker={"symbol": "line-ne-open", "size": 9, "color": theme.NEUTRAL, "opacity": 0.6},
-        )  # fmt: skip
+    if hatched is not None:
+        _add_hatching(figure, hatched)
     _add_click_targets(figure, values.shape, hover)
     figure.update_xaxes(
         title=titles[1], tickmode="array", tickvals=list(range(len(cols))), ticktext=list(cols),
@@ -72,6 +68,16 @@ def heatmap(
         range=[-0.5, len(rows) - 0.5],
     )  # fmt: skip
     return theme.style(figure, height=int(min(700, 130 + 34 * max(3, len(rows)))))
+
+
+def _add_hatching(figure: go.Figure, hatched: Mask) -> None:
+    r, c = np.nonzero(hatched)
+    figure.add_scatter(
+        x=c, y=r, mode="markers", hoverinfo="skip", showlegend=False,
+        marker={"symbol": "line-ne-open", "size": 9, "color": theme.NEUTRAL, "opacity": 0.6},
+        # A click dims what was not clicked; hatching must stay.
+        unselected={"marker": {"opacity": 0.6}},
+    )  # fmt: skip
 
 
 def _add_click_targets(

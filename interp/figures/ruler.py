@@ -69,7 +69,7 @@ def in_words(score: Score) -> list[tuple[str, str]]:
     return [
         ("value", f"{score.value:.3f} {score.unit} (n = {score.n})"),
         ("floor", _part(score.floor)),
-        ("full model", _part(score.ceiling)),
+        ("ceiling", _part(score.ceiling)),
         ("constant guess", _part(score.constant)),
         ("null", _part(score.null)),
         ("interval", _part(score.interval)),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
+import psutil
 import torch
 
 from interp.jobs.provenance import versions
@@ -17,14 +17,13 @@ def describe(device: torch.device, *, memory_only: bool = False) -> dict[str, An
         free, total = torch.cuda.mem_get_info(device)
         name = f"{device} ({torch.cuda.get_device_name(device)})"
     else:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total = page * os.sysconf("SC_PHYS_PAGES")
-        free = page * os.sysconf("SC_AVPHYS_PAGES") if hasattr(os, "sysconf") else total
+        memory = psutil.virtual_memory()
+        free, total = memory.available, memory.total
         name = str(device)
-    memory = {"free_bytes": free, "total_bytes": total}
+    sizes = {"free_bytes": free, "total_bytes": total}
     if memory_only:
-        return memory
-    return {**memory, "device": name, "flop_per_s": _matrix_rate(device), "versions": versions()}
+        return sizes
+    return {**sizes, "device": name, "flop_per_s": _matrix_rate(device), "versions": versions()}
 
 
 def _matrix_rate(device: torch.device) -> float:

@@ -50,7 +50,7 @@ class FileLock:
         """Whether nobody holds it at this moment."""
         if self._file is not None:
             return False
-        free = self.take(wait_s=0)
+        free = self.take(wait_s=0.0)
         self.release()
         return free
 

@@ -109,22 +109,27 @@ def sweep(
             numbers[pairs] = bare
     inert = cells_that_cannot_matter(model.info, behavior, grid)
     values = np.full((len(behavior), *grid.shape), np.nan)
+    if done is not None:
+        values = np.where(inert, values, done)
     # A patch that cannot matter leaves the base run's number, exactly.
     values[:, inert] = (corrupted if direction == "denoising" else clean)[:, None]
-    total = values.size
-    yield Sweep(values.copy(), clean, corrupted, inert, 1 - int(np.isnan(values).sum()) / total)
+    total = max(1, len(behavior) * int((~inert).sum()))
+
+    def so_far() -> Sweep:
+        left = int(np.isnan(values).sum())
+        return Sweep(values.copy(), clean, corrupted, inert, 1 - left / total)
+
+    yield so_far()
     for group in groups:
         for tasks in _batches(model, group, inert):
             pairs = [group.pairs[i] for i, _ in tasks]
             rows, cols = np.array([cell for _, cell in tasks]).T
-            if done is not None and not np.isnan(done[pairs, rows, cols]).any():
-                values[pairs, rows, cols] = done[pairs, rows, cols]
-                continue
+            if not np.isnan(values[pairs, rows, cols]).any():
+                continue  # an earlier attempt has it
             logits = _patched_batch(model, group, grid, tasks)
             reference = group.clean_logits[[i for i, _ in tasks]]
             values[pairs, rows, cols] = ask.measure(logits, pairs, reference)
-            left = int(np.isnan(values).sum())
-            yield Sweep(values.copy(), clean, corrupted, inert, 1 - left / total)
+            yield so_far()
 
 
 def _bare_runs(model: LoadedModel, ask: _Ask, pairs: list[int]) -> _Group:

@@ -17,6 +17,9 @@ import yaml
 
 from interp.errors import UnknownName
 
+DTYPE = "float32"
+"""The precision that models are loaded in; a part of every record's key."""
+
 ZOO = Path(__file__).resolve().parents[2] / "zoo" / "models"
 
 

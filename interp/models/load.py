@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from interp.models import catalogue
 from interp.models.catalogue import ModelInfo
 
+_DTYPE: torch.dtype = getattr(torch, catalogue.DTYPE)
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -45,7 +47,9 @@ def pick_device(wanted: str = "") -> torch.device:
 
 
 def load(
-    name: str, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+    name: str,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = _DTYPE,
 ) -> LoadedModel:
     """Load the model ``name`` on ``device`` (chosen if not given).
 

@@ -49,7 +49,8 @@ class Site:
             UnknownName: The text is not a site.
         """
         match = _PATTERN.fullmatch(text)
-        if match is None or match[3] not in COMPONENTS:
+        headless = match is not None and match[2] is not None and match[3] not in HEAD
+        if match is None or match[3] not in COMPONENTS or headless:
             raise UnknownName(
                 f"The site {text!r} was asked for.",
                 "A site is a layer, a component and optionally a head and a position.",

@@ -56,7 +56,7 @@ def unpack(cls: type[T], data: bytes) -> T:
 
 def pack_arrays(arrays: dict[str, np.ndarray]) -> bytes:
     """Turn named arrays into bytes."""
-    return save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
+    return save({name: np.asarray(a, order="C") for name, a in arrays.items()})
 
 
 def unpack_arrays(data: bytes) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from interp.errors import Gone, NotFound
+from interp.errors import BadInput, Gone, NotFound
 from interp.store.artifacts import Artifacts, check
 from interp.store.database import Database
 from interp.store.schema import attempts, events, partials, records
@@ -191,11 +191,12 @@ class Records:
         """Delete a record that is not running; its id stays taken and answers "gone".
 
         Raises:
-            NotFound: There is none, or it still runs.
+            NotFound: There is none.
+            BadInput: It still waits or runs.
         """
         found = self.get(record)
         if found.state in (State.RUNNING, State.CANCELLING, State.QUEUED):
-            raise NotFound(
+            raise BadInput(
                 f"The record {record!r} was to be deleted.",
                 f"It is {found.state}.",
                 "Cancel it first.",

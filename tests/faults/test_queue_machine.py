@@ -210,7 +210,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_change_of_state_is_in_the_table(self) -> None:
-        for change in self.base.execute("SELECT DISTINCT before, after FROM changes"):
+        query = (
+            "SELECT DISTINCT before, after FROM changes, records "
+            "WHERE record = records.id AND key LIKE ?"
+        )
+        for change in self.base.execute(query, (f"{self.mark}%",)):
             assert change["after"] in NEXT[State(change["before"])], tuple(change)
 
     @invariant()
