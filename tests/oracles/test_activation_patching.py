@@ -658,7 +658,7 @@ def test_bundled_models_equal_the_formulas(name: str, sites: Any, ledger: Note) 
             assert_sweeps_agree(model, behavior, oracle, bare, FAR * tolerance, cases, share)
         ledger(
             kind=KIND,
-            oracle=f"numpy float64 from formulas, {behavior.model}; ours {dtype}, {share:.0%} of cells",
+            oracle=f"numpy float64 formulas, {behavior.model}; ours {dtype}, {share:.0%} of cells",
             control="one position too far, or the other direction: over 1000 tolerances off",
             deviation=deviation,
             tolerance=tolerance,
