@@ -78,6 +78,8 @@ def _run(path: str, *, again: bool) -> int:
         text = sys.stdin.read() if path == "-" else Path(path).read_text()
     except OSError as error:
         raise BadInput(f"The file {path!r} was to be read.", f"{error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The file {path!r} was to be read.", "It is not UTF-8.") from error
     answer = interp.run(text, again=again)
     print(f"{answer.id}  {answer.state}")
     error = answer.record.error

@@ -44,14 +44,15 @@ def permalink(request: Request) -> Response:
     record, twin = (name[:-5], True) if name.endswith(".json") else (name, False)
     try:
         answer = get(store(), record)
+        if twin:
+            text = json.dumps(as_json(store(), answer))
+            return Response(text, media_type="application/json")
     except Gone as error:
         return _refused(error, 410, twin=twin)
     except NotFound as error:
         return _refused(error, 404, twin=twin)
     except Corrupt as error:
         return _refused(error, 500, twin=twin)
-    if twin:
-        return Response(json.dumps(as_json(store(), answer)), media_type="application/json")
     fields = {
         "title": html.escape(answer.record.title),
         "text": html.escape(answer.verdict),

@@ -38,7 +38,7 @@ def parse(spec: str | bytes | dict[str, Any]) -> Spec:
     """
     try:
         fields = json.loads(spec) if isinstance(spec, str | bytes) else spec
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput("The spec is not JSON.", f"{error}.", "Start from an example.") from error
     if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
         raise BadInput(

@@ -42,6 +42,13 @@ def encode(model: ModelInfo, text: str) -> Tokens:
         UnknownToken: A character is in no token of the model.
         PromptTooLong: There are more tokens than the model has positions.
     """
+    half = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+    if half is not None:
+        raise UnknownToken(
+            f"The prompt has half a surrogate pair at character {half}.",
+            "That is no character.",
+            f"{model.name} reads: {alphabet(model)}.",
+        )
     with _LOCK:
         tokenizer = _tokenizer(str(model.folder / "tokenizer.json"))
         coded = tokenizer.encode(text)

@@ -18,7 +18,7 @@ from interp.behaviors import parens
 from interp.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 150.0
+PATIENCE_S = 240.0
 """How long anything is polled for: far above what it takes, since the machine may be busy."""
 
 LENS = {"kind": "logit_lens", "model": "paren-balancer", "prompt": "(())()"}

@@ -20,10 +20,11 @@ from interp.store import State, Store
 from interp.store.states import MAX_CRASHES
 from tests.faults._help import LENS, ROOT, open_at, sweep
 
-SWEEP = sweep(100)
-STEPS = 22
+SWEEP = sweep(80)
+STEPS = 18
 """``SWEEP`` makes some more steps than this."""
 
+pytestmark = pytest.mark.timeout(900)
 Crash = Callable[..., int]
 
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from interp.errors import Gone, NotFound
+from interp.errors import BadInput, Gone
 from interp.store import State, Store
 from interp.store.queue import HELD, Claim, Fenced
 from interp.store.records import LIVE, New
@@ -98,7 +98,7 @@ class QueueMachine(RuleBasedStateMachine):
         if row["deleted"] is None and row["state"] in FINAL:
             self.store.records.delete(record)
         else:
-            with pytest.raises(Gone if row["deleted"] else NotFound):
+            with pytest.raises(Gone if row["deleted"] else BadInput):
                 self.store.records.delete(record)
 
     # --- what workers do ---
@@ -127,7 +127,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(claim=claims, fraction=st.floats(0, 0.99), checkpoint=st.none() | st.binary(max_size=4))
     def progress(self, claim: Claim, fraction: float, checkpoint: bytes | None) -> None:
-        if self.fenced(claim, lambda: self.queue.progress(claim, fraction, 1, b"p", checkpoint)):
+        if self.fenced(claim, lambda: self.queue.progress(claim, fraction, 1.0, b"p", checkpoint)):
             return
         assert self.store.records.partial(claim.record) == b"p"
         assert self.queue.checkpoint(claim.record) == checkpoint

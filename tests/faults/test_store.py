@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from interp import answers
 from interp.__main__ import main
 from interp.engine import hook_count, runs
-from interp.errors import Gone, NotFound, StoreTooNew
+from interp.errors import BadInput, Gone, NotFound, StoreTooNew
 from interp.jobs import inline
 from interp.jobs.execute import execute
 from interp.jobs.inline import run
@@ -100,14 +100,14 @@ def test_deleting_leaves_a_tombstone(home: Path) -> None:
 
 def test_what_still_runs_is_not_deleted(store: Store) -> None:
     queued = submit(store, LENS)
-    with pytest.raises(NotFound, match="It is queued"):
+    with pytest.raises(BadInput, match="It is queued"):
         store.records.delete(queued)
     claim = store.queue.claim("worker", record=queued)
     assert claim is not None
-    with pytest.raises(NotFound, match="It is running"):
+    with pytest.raises(BadInput, match="It is running"):
         store.records.delete(queued)
     store.queue.cancel(queued)
-    with pytest.raises(NotFound, match="It is cancelling"):
+    with pytest.raises(BadInput, match="It is cancelling"):
         store.records.delete(queued)
     store.queue.stopped(claim)
     store.records.delete(queued)

@@ -14,6 +14,8 @@ from interp.jobs.supervisor import Supervisor
 from interp.store import State, Store
 from tests.faults._help import alive, start, sweep, wait_final, wait_for, worker
 
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture
 def watch(store: Store) -> Iterator[Callable[[], Supervisor]]:
