@@ -65,8 +65,8 @@ def read_out(
 
             return save
 
-        logits = _forward(model, ids[rows], [(name, saver(name)) for name in keep])
-        return Recorded(logits[:, read].clone(), acts)
+        logits = _forward(model, ids[rows], read, [(name, saver(name)) for name in keep])
+        return Recorded(logits, acts)
 
     parts = _in_batches(model, ids, batch)
     return Recorded(
@@ -87,7 +87,7 @@ def patched(
 
     def batch(rows: Tensor) -> Recorded:
         hooks = [((e.component, e.layer), _writer(e, rows)) for e in edits]
-        return Recorded(_forward(model, ids[rows], hooks)[:, read].clone(), {})
+        return Recorded(_forward(model, ids[rows], read, hooks), {})
 
     return torch.cat([p.logits for p in _in_batches(model, ids, batch)])
 
@@ -133,12 +133,14 @@ def _writer(edit: Edit, rows: Tensor) -> Callable[..., Tensor]:
 def _forward(
     model: LoadedModel,
     ids: Tensor,
+    read: int,
     hooks: Sequence[tuple[tuple[str, int], Callable[..., Any]]],
-) -> Float[Tensor, "row pos d_vocab"]:
+) -> Float[Tensor, "row d_vocab"]:
+    """Run the layers on all positions, the final norm and the unembedding on the one read."""
     named = [(hook_name(component, layer), fn) for (component, layer), fn in hooks]
     with model.lock, torch.inference_mode(), model.hooked.hooks(fwd_hooks=named):
-        logits: Tensor = model.hooked(ids.to(model.device), return_type="logits")
-    return logits
+        resid: Tensor = model.hooked(ids.to(model.device), stop_at_layer=model.info.n_layers)
+    return unembed(model, resid[:, [read]])[:, 0]
 
 
 def _in_batches(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from interp.models.catalogue import ModelInfo
 
-# One batch is about this much arithmetic: half a second on one slow core, so that a page sees
-# progress and a cancel or a short question is answered soon.
-_BATCH_FLOP = 1e10
+# One batch is about this much arithmetic: a second on one slow core, so that a page sees progress
+# and a cancel or a short question is answered soon.
+_BATCH_FLOP = 4e10
 _MOST_ROWS = 256
 
 

@@ -233,11 +233,11 @@ def _small_device(monkeypatch: pytest.MonkeyPatch, rows: int) -> list[int]:
     tried: list[int] = []
     forward = runs._forward
 
-    def limited(model: Any, ids: torch.Tensor, hooks: Any) -> torch.Tensor:
+    def limited(model: Any, ids: torch.Tensor, read: int, hooks: Any) -> torch.Tensor:
         tried.append(len(ids))
         if len(ids) > rows:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (pretended)")
-        return forward(model, ids, hooks)
+        return forward(model, ids, read, hooks)
 
     monkeypatch.setattr(runs, "_forward", limited)
     return tried

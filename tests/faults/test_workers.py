@@ -136,14 +136,19 @@ def test_cancel_while_running_keeps_what_there_is(house: House) -> None:
     assert house.store.records.attempts(record) == [(1, "cancelled")]
 
 
+def _moved(house: House, record: str, was: float) -> float:
+    now = house.store.records.get(record).fraction
+    return now if now != was else 0.0
+
+
 def test_a_killed_worker_is_replaced_and_its_record_goes_on(house: House, unbroken: str) -> None:
     record, kept = house.ask(MEDIUM), 0.0
     for _ in range(2):
-        # At its second partial result, a second or more after the first.
-        first = wait_fraction(house.store, record, kept)
-        # From the checkpoint, not from zero.
-        assert first.fraction > kept
-        found = wait_fraction(house.store, record, first.fraction + 1e-6)
+        # The first partial result of an attempt goes on from the last of the one before.
+        at = wait_for("progress", lambda was=kept: _moved(house, record, was))
+        assert at > kept
+        # Killed after the second, so that each attempt adds something.
+        found = wait_fraction(house.store, record, at + 1e-6)
         kept = found.fraction
         row = next(w for w in house.store.workers.alive() if w.owner == found.owner)
         os.kill(row.pid, signal.SIGKILL)
