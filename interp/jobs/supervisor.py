@@ -28,6 +28,7 @@ from interp.store.workers import WorkerRow
 POLL_S = 0.5
 CANCEL_GRACE_S = 8.0
 _START_GRACE_S = 120.0
+_RESTART_S = 5.0
 _LOG = logging.getLogger(__name__)
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,7 +125,9 @@ class Supervisor:
             late = now - watched.started > _START_GRACE_S and not watched.beat[0]
             if child is not None and starting and late:
                 child.kill()
-            if not starting and self._lock(slot).is_free():
+            # One that dies at its start, of a broken import, say, is not started again at once.
+            rested = child is None or now - watched.started > _RESTART_S
+            if not starting and rested and self._lock(slot).is_free():
                 self._start(slot, watched, now)
 
     def _check_beat(self, watched: _Watched, row: WorkerRow, now: float) -> None:

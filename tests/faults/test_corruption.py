@@ -123,7 +123,6 @@ def test_turned_inputs_stop_the_run_and_the_twin(kept: Store, client: TestClient
     assert file.read_bytes() == whole
 
 
-@pytest.mark.xfail(strict=True, reason="ui/routes.py reads the inputs outside of its try")
 def test_a_turned_input_is_a_sentence_on_the_twin(kept: Store, client: TestClient) -> None:
     done = run(kept, IN_ROW)
     file = kept.artifacts.path(done.inputs)
