@@ -49,7 +49,10 @@ class Null:
 
 @dataclass(frozen=True)
 class Score:
-    """One claim of success with its scale; ``value`` is unclipped, it may leave the scale."""
+    """One claim of success with its scale; ``value`` is unclipped, it may leave the scale.
+
+    The interval belongs to the held-out value where there is one, else to ``value``.
+    """
 
     name: str
     value: float

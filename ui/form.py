@@ -8,7 +8,7 @@ import streamlit as st
 
 from interp import analyses, behaviors
 from interp.analyses._fields import kind_of
-from interp.errors import InterpError, UnknownName
+from interp.errors import BadInput, InterpError, UnknownName
 from interp.models import catalogue, tokens
 from interp.models.sites import RESIDUAL, components
 from ui import glossary, parts, state
@@ -203,26 +203,28 @@ def _preview_pair(info: Any, clean: str, corrupted: str) -> None:
 
 def _behavior(kind: str, name: str) -> str:
     options = [_TYPED, *behaviors.for_model(_current_model(kind))]
-    if state.value(kind, name) not in options:
-        state.put(kind, {name: _TYPED})
+    _valid(kind, name, options, _TYPED)
     chosen = st.selectbox(
         "Inputs", options, key=state.key(kind, name), help=glossary.tip("behavior")
     )
     if chosen == _TYPED:
         return ""
-    st.caption(parts.escape(behaviors.BUILT_IN[chosen].summary))
+    pair = behaviors.BUILT_IN[chosen].pairs(1)[0]
+    over = f", answer {pair.answer} over {pair.foil}"
+    first = f"First: {pair.clean} against {pair.corrupted}{over}."
+    st.caption(parts.escape(f"{behaviors.BUILT_IN[chosen].summary} {first}"))
     return chosen
 
 
 def _count(kind: str, name: str) -> int:
+    _whole(kind, name, (1, 1000), 20)
     return int(st.number_input("Pairs", 1, 1000, key=state.key(kind, name)))
 
 
 def _site(kind: str, name: str) -> str:
     info = catalogue.info(_current_model(kind))
     options = [s for s in _SITES if s.removesuffix("_pos") in components(info)]
-    if state.value(kind, name) not in options:
-        state.put(kind, {name: options[0]})
+    _valid(kind, name, options, options[0])
     return st.selectbox(
         "What is patched",
         options,
@@ -235,8 +237,7 @@ def _site(kind: str, name: str) -> str:
 def _choice(kind: str, name: str) -> str:
     field = analyses.get(kind).spec.model_fields[name]
     options = [str(option) for option in get_args(field.annotation)]
-    if state.value(kind, name) not in options:
-        state.put(kind, {name: options[0]})
+    _valid(kind, name, options, options[0])
     return st.selectbox(
         name.capitalize(),
         options,
@@ -250,7 +251,25 @@ def _choice_in_words(option: str) -> str:
     return _CHOICES.get(option, option)
 
 
+def _valid(kind: str, name: str, options: list[str], fallback: str) -> None:
+    """Say so where the address asks for what is not there, and fall back to what is."""
+    asked = str(state.value(kind, name))
+    if asked not in options:
+        parts.advice(UnknownName.of(name, asked, options))
+        state.put(kind, {name: fallback})
+
+
+def _whole(kind: str, name: str, limits: tuple[int, int], fallback: int) -> None:
+    """Say so where the address has no whole number within the limits."""
+    asked = state.value(kind, name)
+    if not isinstance(asked, int) or not limits[0] <= asked <= limits[1]:
+        wanted = f"It must be a whole number from {limits[0]} to {limits[1]}."
+        parts.advice(BadInput(f"The field {name!r} was {asked!r}.", wanted))
+        state.put(kind, {name: fallback})
+
+
 def _seed(kind: str, name: str) -> int:
+    _whole(kind, name, (0, 2**31 - 1), 0)
     field = analyses.get(kind).spec.model_fields[name]
     return int(
         st.number_input("Seed", 0, 2**31 - 1, key=state.key(kind, name), help=field.description)

@@ -51,6 +51,8 @@ def _origin(record: Record) -> str:
     stamp = record.provenance or {}
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.created))
     said = f"Asked on {when}, of {record.model}"
+    if "worked_example" in stamp:
+        said = f"A worked example that ships with the app, asked of {record.model}"
     if "weights_sha256" in stamp:
         said += (
             f" at weights {stamp['weights_sha256'][:12]}, {stamp['dtype']} on {stamp['device']},"
@@ -133,7 +135,9 @@ def _row(record: Record) -> None:
         about.markdown(parts.escape(record.title))
         when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.created))
         done = f", {record.fraction:.0%}" if record.state == State.RUNNING else ""
-        about.caption(f"{record.state}{done} · {parts.escape(record.model)} · {when} UTC")
+        worked = "worked_example" in (record.provenance or {})
+        since = "worked example" if worked else f"{when} UTC"
+        about.caption(f"{record.state}{done} · {parts.escape(record.model)} · {since}")
         open_.link_button("Open", f"/record?id={record.id}", width="stretch")
         if record.state in (State.QUEUED, State.RUNNING):
             end.button(

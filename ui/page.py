@@ -46,7 +46,7 @@ def ask(kind: str) -> Record | None:
     if record is None:
         st.info(
             "This question has not been asked yet. Press Run; "
-            "the figure fills in while it is computed, and the address of this page is its link."
+            "the figure fills in while it is computed. The address of this page holds the question."
         )
     return record
 
@@ -153,6 +153,7 @@ def show(name: str) -> None:
             + (f"{record.fraction:.0%} was computed." if answer.result is not None else "")
         )
     if answer.result is None:
+        parts.share(answer)
         return
     _figures(answer, live=False)
     for i, score in enumerate(answer.analysis.scores(answer.result)):

@@ -18,7 +18,7 @@ from interp.errors import InterpError
 from interp.figures import theme
 from interp.figures.named import NamedFigure
 from interp.figures.ruler import in_words, ruler
-from interp.scores import Score
+from interp.scores import Anchor, Score
 from ui import glossary, state
 
 P = ParamSpec("P")
@@ -124,7 +124,9 @@ def score(one: Score, key: str) -> None:
     """Draw a score on its ruler, with every part of its scale in words beside it."""
     left, right = st.columns([3, 2])
     with left:
-        st.markdown(f"**{escape(one.name)}: {one.value:.3f} {one.unit}**")
+        held = one.held_out
+        quoted = f"; {held.value:.3f} {held.name} (blue)" if isinstance(held, Anchor) else ""
+        st.markdown(f"**{escape(f'{one.name}: {one.value:.3f} {one.unit}{quoted}')}**")
         st.plotly_chart(ruler(one), key=key, config={"displayModeBar": False})
     with right:
         for name, said in in_words(one):
@@ -162,7 +164,9 @@ def share(answer: Answer) -> None:
     with row.popover("Spec"):
         st.code(json.dumps(json.loads(record.spec), indent=2), language="json")
         st.caption("On the command line:")
-        st.code(f"echo {shlex.quote(record.spec)} | python -m interp run -", language="bash")
+        st.code(
+            f"echo {shlex.quote(record.spec)} | .venv/bin/python -m interp run -", language="bash"
+        )
     with row.popover("Cite"):
         for source in answer.analysis.cites if answer.analysis else ():
             st.markdown(escape(source.text))

@@ -14,6 +14,7 @@ import streamlit as st
 from interp import analyses
 from interp.answers import get
 from interp.config import APP_VERSION
+from interp.errors import NotFound
 from interp.figures import curves
 from interp.figures.named import NamedFigure
 from interp.models import catalogue, tokens
@@ -31,15 +32,20 @@ def home_page() -> None:
     st.title("Because")
     st.markdown(
         "Why does a neural network behave as it does, and is the explanation any good? "
-        "Look at a model, find the parts that matter, test the claim, and keep the answer behind "
-        "a link. No score is shown without its scale: what a floor, a guess and chance would give."
+        "Look at a model, find the parts that matter, and keep the answer behind a link. "
+        "No score is shown without its scale: floor, ceiling, interval, what other parts of the "
+        "same size give, and its value on inputs that it was not chosen on."
     )
     st.subheader("Three worked records")
     shown = [one for one in worked() if one.headline]
     for column, one in zip(st.columns(max(1, len(shown))), shown, strict=False):
         with column, st.container(border=True, height="stretch"):
             st.markdown(f"**{one.headline}**")
-            answer = get(store(), one.id)
+            try:
+                answer = get(store(), one.id)
+            except NotFound:
+                st.caption("This record was deleted here.")
+                continue
             if answer.analysis is not None and answer.result is not None:
                 named = answer.analysis.figures(answer.result)[0]
                 named.figure.update_layout(height=240)

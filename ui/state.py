@@ -54,14 +54,17 @@ def defaults(kind: str) -> dict[str, Any]:
             if "clean" in given or "pairs" in given:
                 fields[name] = read_pairs(given)
         elif name in given and name != "kind":
-            fields[name] = (
-                int(given[name]) if _is_number(fields[name], given[name]) else given[name]
-            )
+            number = isinstance(fields[name], int)
+            fields[name] = _number(given[name]) if number else given[name]
     return fields
 
 
-def _is_number(default: Any, text: str) -> bool:
-    return isinstance(default, int) and text.lstrip("-").isdigit()
+def _number(text: str) -> int | str:
+    """Read a number; what is none stays as it is, and the form says so."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def seed(kind: str, widgets: dict[str, Any]) -> None:
@@ -135,9 +138,28 @@ def pairs_of(text: str) -> list[dict[str, str]]:
     pairs: list[dict[str, str]] = []
     for line in text.splitlines():
         if line.strip():
-            parts = [_unescaped(part) for part in line.split(" | ")]
+            parts = [_unescaped(part) for part in _split(line)]
             pairs.append(dict(zip(PAIR_PARTS, [*parts, "", "", "", ""], strict=False)))
     return pairs
+
+
+def _split(line: str) -> list[str]:
+    """Split at bars that no backslash makes text, each with one space about it or none."""
+    parts, part, chars = [], "", iter(line)
+    for char in chars:
+        if char == "\\":
+            part += char + next(chars, "")
+        elif char == "|":
+            parts.append(part)
+            part = ""
+        else:
+            part += char
+    parts.append(part)
+    last = len(parts) - 1
+    return [
+        p[(i > 0 and p.startswith(" ")) : len(p) - (i < last and p.endswith(" "))]
+        for i, p in enumerate(parts)
+    ]
 
 
 def _escaped(text: str) -> str:

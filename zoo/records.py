@@ -31,8 +31,9 @@ HOME: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "2-balancing": (
         "Where a paren balancer decides",
-        "One parenthesis is turned over. Before the first layer every position carries a little of "
-        "the difference; after the second layer nearly all of it sits where the answer is read.",
+        "One parenthesis is turned over. Before the first layer the difference is at that "
+        "parenthesis, elsewhere in every pair; after the second layer nearly all of it sits where "
+        "the answer is read.",
         {
             "kind": "activation_patching",
             "model": "paren-balancer",
@@ -43,9 +44,9 @@ HOME: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "3-through-the-layers": (
         "An answer comes up through the layers",
-        "The paren balancer read layer by layer on a string that closes one parenthesis too early: "
-        "rightly unbalanced.",
-        {"kind": "logit_lens", "model": "paren-balancer", "prompt": "(()())))((()"},
+        "The paren balancer read layer by layer on a balanced string: it reads as unbalanced until "
+        "the second layer has run.",
+        {"kind": "logit_lens", "model": "paren-balancer", "prompt": "(()())(())()"},
     ),
 }
 
@@ -73,7 +74,7 @@ def main() -> None:
                 "lead": lead,
                 "spec": json.loads(record.spec),
                 "created": CREATED,
-                "provenance": stamp,
+                "provenance": {**stamp, "worked_example": name},
             }
             folder = FOLDER / name
             folder.mkdir(parents=True, exist_ok=True)

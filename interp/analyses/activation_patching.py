@@ -30,7 +30,12 @@ from interp.errors import BadInput
 from interp.figures import curves, heatmap, theme
 from interp.figures.named import NamedFigure
 from interp.methods import effects
-from interp.methods.grids import Grid, cells_that_cannot_matter, make_grid
+from interp.methods.grids import (
+    Grid,
+    cells_that_cannot_matter,
+    cells_that_must_matter,
+    make_grid,
+)
 from interp.models import catalogue, tokens
 from interp.models.batches import rows_per_batch
 from interp.scores import Anchor, Interval, Score
@@ -68,6 +73,7 @@ class ActivationPatching(Spec):
 class Result:
     """Effects by place, the metric of every single run, and the best cell's score.
 
+    ``inert`` cells are 0 and ``forced`` cells 1 by the model's structure; neither is a finding.
     ``effect`` is 0 where the patch did nothing and 1 where it moved the metric by the whole gap
     between the corrupted and the clean run. ``low`` and ``high`` are NaN where there is no
     interval. ``values``, ``clean`` and ``corrupted`` are in ``unit``.
@@ -93,6 +99,7 @@ class Result:
     low: Effects
     high: Effects
     inert: Mask
+    forced: Mask
     best: Score | None
     best_cell: tuple[int, ...]
 
@@ -192,10 +199,11 @@ def _result(
     bounds = effects.interval(*args, rng) if complete else None
     low, high = bounds if bounds is not None else (np.full_like(effect, np.nan),) * 2
     cell, best = (), None
-    if complete and not state.inert.all():
+    forced = cells_that_must_matter(catalogue.info(spec.model), behavior, grid)
+    if complete and not (state.inert | forced).all():
         cell, best = effects.best_cell(
             *args,
-            inert=state.inert,
+            inert=state.inert | forced,
             name=lambda row, col: str(grid.place(row, col)),
             held_out=behavior.held_out,
             rng=rng,
@@ -208,6 +216,7 @@ def _result(
         low=low,
         high=high,
         inert=state.inert,
+        forced=forced,
         best=best,
         best_cell=cell,
     )
@@ -235,6 +244,8 @@ def figures(result: Result) -> list[NamedFigure]:
         else f"{n} pair{'s' if n > 1 else ''}: no interval."
     )
     hatched = " Hatched cells cannot matter by the model's structure." if result.inert.any() else ""
+    if result.forced.any():
+        hatched += " Crossed cells are 1 by that structure and are no finding."
     into = "clean activation into the corrupted run" if done else "corrupted into the clean run"
     return [
         NamedFigure(
@@ -250,12 +261,13 @@ def figures(result: Result) -> list[NamedFigure]:
                 titles=(result.row_axis, result.col_axis, "effect"),
                 hover=hover,
                 hatched=result.inert,
+                crossed=result.forced,
             ),
             selectable=True,
         ),
         NamedFigure(
             "runs",
-            f"{result.metric.capitalize()} of the bare runs",
+            f"{result.metric[0].upper()}{result.metric[1:]} of the bare runs",
             f"Each pair's clean and corrupted run, without a patch, in {result.unit}.",
             _runs(result),
         ),
@@ -278,7 +290,9 @@ def _hover(result: Result, row: int, col: int) -> str:
     value = result.effect[row, col]
     if np.isnan(value):
         return f"{name}: not computed yet"
-    text = f"{name}: {value:.3f}"
+    text = f"{name}: effect {value:.3f}"
+    if result.forced[row, col]:
+        text += " by structure"
     if np.isfinite(result.low[row, col]):
         text += f" [{result.low[row, col]:.3f}, {result.high[row, col]:.3f}]"
     mean = float(result.values[:, row, col].mean())
@@ -288,12 +302,12 @@ def _hover(result: Result, row: int, col: int) -> str:
 def verdict(result: Result) -> str:
     """Name the cells that carry the gap, with the scale of the claim."""
     if result.best is None:
-        live = ~result.inert
+        live = ~(result.inert | result.forced)
         done = int((np.isfinite(result.effect) & live).sum())
         if not live.any():
-            return "No cell of this map can matter by the model's structure."
+            return "No cell of this map tells anything: each is 0 or 1 by the model's structure."
         return f"{done} of {int(live.sum())} cells are computed; the rest are blank."
-    size = np.where(result.inert, -1.0, np.abs(result.effect))
+    size = np.where(result.inert | result.forced, -1.0, np.abs(result.effect))
     order = [np.unravel_index(int(i), size.shape) for i in np.argsort(-size, axis=None)]
     strong = [(int(r), int(c)) for r, c in order if size[r, c] >= 0.5 * size.max()][:4]
     named = ", ".join(
@@ -304,12 +318,21 @@ def verdict(result: Result) -> str:
     rest = [
         float(size[r, c]) for r, c in order if (int(r), int(c)) not in strong and size[r, c] >= 0
     ]
-    others = f"; every other cell that can matter stays within ±{max(rest):.2f}" if rest else ""
+    others = f"; every other cell that tells anything stays within ±{max(rest):.2f}" if rest else ""
     return (
         f"Largest shares {verb} by one patch, of the gap in {result.metric} "
         f"({result.corrupted.mean():.2f} corrupted to {result.clean.mean():.2f} clean, "
-        f"{result.unit}): {named}{others}. {_note(result)}"
+        f"{result.unit}): {named}{others}. {_note(result)}{_warning(result)}"
     )
+
+
+def _warning(result: Result) -> str:
+    """Say so where the clean run does not give the answer more than the corrupted one."""
+    gap = float(result.clean.mean() - result.corrupted.mean())
+    rises = result.metric in (effects.METRICS["logit_diff"][0], effects.METRICS["prob"][0])
+    if gap > 0 if rises else gap < 0:
+        return ""
+    return " The corrupted run gives the answer more than the clean one: check answer and foil."
 
 
 def _two(value: float) -> str:
@@ -400,17 +423,18 @@ def question(spec: ActivationPatching) -> str:
         if spec.direction == "denoising"
         else ("from corrupted into clean", "take away")
     )
+    metric = effects.METRICS[spec.metric][0]
     if spec.behavior:
-        return (
-            f"{what}, patched {way}, {does} the answer on {spec.n_pairs} pairs of {spec.behavior}?"
-        )
+        some = f"{spec.n_pairs} pair{'s' if spec.n_pairs > 1 else ''} of {spec.behavior}"
+        return f"{what}, patched {way}, {does} the answer on {some}, by {metric}?"
     if not spec.pairs:
-        return f"{what}, patched {way}, {does} the answer?"
-    pair = spec.pairs[0]
-    over = f" over {pair.foil!r}" if pair.foil else ""
-    more = f" (and {len(spec.pairs) - 1} more pairs)" if len(spec.pairs) > 1 else ""
+        return f"{what}, patched {way}, {does} the answer, by {metric}?"
+    pair, n = spec.pairs[0], len(spec.pairs) - 1
+    over = f" over {pair.foil!r}" if pair.foil and spec.metric == "logit_diff" else ""
+    more = f" (and {n} more pair{'s' if n > 1 else ''})" if n else ""
     return (
-        f"{what}, patched {way}, {does} the answer {pair.answer!r}{over} on {pair.clean!r}{more}?"
+        f"{what}, patched {way}, {does} the answer {pair.answer!r}{over} on {pair.clean!r} against "
+        f"{pair.corrupted!r}{more}, by {metric}?"
     )
 
 

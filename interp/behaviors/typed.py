@@ -53,6 +53,13 @@ def from_pairs(
             "Patching needs a clean and a corrupted prompt.",
             "Type one of each, of equal length.",
         )
+    twice = next((p for i, p in enumerate(pairs) if p in pairs[:i]), None)
+    if twice is not None:
+        raise BadInput(
+            f"The pair {twice.clean!r}, {twice.corrupted!r} is given twice.",
+            "Pairs count as independent: one that is repeated would make intervals too narrow.",
+            "Remove the copy.",
+        )
     clean, corrupted, answers, foils = zip(*(_check(info, p) for p in pairs), strict=True)
     return Behavior(
         model=model,
@@ -77,7 +84,11 @@ def _held_out(clean: Sequence[tuple[int, ...]]) -> tuple[bool, ...]:
 def _check(info: ModelInfo, pair: PromptPair) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
     for which, text in (("clean", pair.clean), ("corrupted", pair.corrupted)):
         if not text:
-            raise BadInput(f"The {which} prompt is empty.", "", "Type it, or open an example.")
+            raise BadInput(
+                f"The {which} prompt is empty.",
+                "",
+                "Type it: both prompts of a pair have the same length and differ where it matters.",
+            )
     clean, corrupted = tokens.encode(info, pair.clean), tokens.encode(info, pair.corrupted)
     if len(clean) != len(corrupted):
         raise UnequalPair(

@@ -11,6 +11,7 @@ from interp.axes import Grid, Mask
 from interp.figures import theme
 
 _MOST_MARKED = 4000
+_MARKER_PX, _WIDTH_PX = 30, 900
 
 
 def heatmap(
@@ -23,6 +24,7 @@ def heatmap(
     limits: tuple[float, float] | None = None,
     text: Sequence[Sequence[str]] | None = None,
     hatched: Mask | None = None,
+    crossed: Mask | None = None,
 ) -> go.Figure:
     """Draw a grid with rows upward and one cell per (row, col); NaN cells stay empty.
 
@@ -37,6 +39,7 @@ def heatmap(
             fills in keeps its colours.
         text: Text in each cell, already safe.
         hatched: Cells drawn with a stroke instead of a colour: they cannot matter.
+        crossed: Cells drawn with a cross over their colour: they are 1 by structure.
     """
     finite = np.abs(values[np.isfinite(values)])
     most = max(float(finite.max()) if finite.size else 0.0, 1.0)
@@ -56,8 +59,9 @@ def heatmap(
             ygap=1,
         )
     )
-    if hatched is not None:
-        _add_hatching(figure, hatched)
+    for marked, symbol in ((hatched, "line-ne-open"), (crossed, "x-thin-open")):
+        if marked is not None and marked.any():
+            _add_marks(figure, marked, symbol)
     _add_click_targets(figure, values.shape, hover)
     figure.update_xaxes(
         title=titles[1], tickmode="array", tickvals=list(range(len(cols))), ticktext=list(cols),
@@ -70,11 +74,11 @@ def heatmap(
     return theme.style(figure, height=int(min(700, 130 + 34 * max(3, len(rows)))))
 
 
-def _add_hatching(figure: go.Figure, hatched: Mask) -> None:
-    r, c = np.nonzero(hatched)
+def _add_marks(figure: go.Figure, marked: Mask, symbol: str) -> None:
+    r, c = np.nonzero(marked)
     figure.add_scatter(
         x=c, y=r, mode="markers", hoverinfo="skip", showlegend=False,
-        marker={"symbol": "line-ne-open", "size": 9, "color": theme.NEUTRAL, "opacity": 0.6},
+        marker={"symbol": symbol, "size": 9, "color": theme.NEUTRAL, "opacity": 0.6},
         # A click dims what was not clicked; hatching must stay.
         unselected={"marker": {"opacity": 0.6}},
     )  # fmt: skip
@@ -83,16 +87,21 @@ def _add_hatching(figure: go.Figure, hatched: Mask) -> None:
 def _add_click_targets(
     figure: go.Figure, shape: tuple[int, ...], hover: Sequence[Sequence[str]]
 ) -> None:
-    """Lay near-transparent markers over the cells: a bare heatmap reports no clicks."""
+    """Lay near-transparent markers over the cells: a bare heatmap reports no clicks.
+
+    Markers have a size in pixels and cells have none, so a wide cell gets several in a row.
+    """
     if shape[0] * shape[1] > _MOST_MARKED:
         figure.data[0].update(hoverinfo="text", hovertext=hover)
         return
-    r, c = (axis.ravel() for axis in np.indices(shape))
+    cells = shape[0] * shape[1]
+    n = max(1, min(round(_WIDTH_PX / shape[1] / _MARKER_PX), _MOST_MARKED // cells))
+    r, c, k = (axis.ravel() for axis in np.indices((*shape, n)))
     figure.add_scatter(
-        x=c, y=r, mode="markers", showlegend=False, name="cells",
+        x=c + (k + 0.5) / n - 0.5, y=r, mode="markers", showlegend=False, name="cells",
         customdata=np.stack([r, c], axis=1),
         text=[hover[i][j] for i, j in zip(r, c, strict=True)],
         hovertemplate="%{text}<extra></extra>",
-        marker={"symbol": "square", "size": 24, "opacity": 0.01, "color": theme.NEUTRAL},
+        marker={"symbol": "square", "size": _MARKER_PX, "opacity": 0.01, "color": theme.NEUTRAL},
         selected={"marker": {"opacity": 0.25}}, unselected={"marker": {"opacity": 0.01}},
     )  # fmt: skip

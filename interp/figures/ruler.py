@@ -32,10 +32,11 @@ def ruler(score: Score) -> go.Figure:
             line={"color": theme.NEUTRAL},
         )
         figure.add_annotation(x=tick.value, y=-1.0, text=tick.name, showarrow=False)
+    held = isinstance(score.held_out, Anchor)
     if isinstance(score.interval, Interval):
         figure.add_shape(
             type="line", x0=score.interval.low, x1=score.interval.high, y0=0, y1=0,
-            line={"color": theme.POSITIVE, "width": 3},
+            line={"color": theme.NEGATIVE if held else theme.POSITIVE, "width": 3},
         )  # fmt: skip
     if isinstance(score.held_out, Anchor):
         figure.add_scatter(

@@ -34,7 +34,7 @@ def label(text: str, longest: int = _LONGEST) -> str:
 
 def positions(tokens: tuple[str, ...]) -> list[str]:
     """Label positions by token and index, so that duplicates stay apart."""
-    longest = _LONGEST if len(tokens) <= 10 else 6
+    longest = _LONGEST if len(tokens) <= 10 else 7
     return [f"{label(token, longest)}<br><sub>{i}</sub>" for i, token in enumerate(tokens)]
 
 

@@ -153,13 +153,15 @@ def best_cell(
     return (row, col), score
 
 
-_WHY_NONE = "fewer than 4 pairs: none is held out"
+_WHY_NONE = "fewer than 4 different clean prompts: none is held out"
 
 
 def _null(others: np.ndarray) -> Null | Absent:
     if len(others) < 5:
         return Absent(f"only {len(others)} other cells could matter: too few for a band")
-    low, median, high = (float(q) for q in np.quantile(others, [0.05, 0.5, 0.95]))
+    low, median, high = (
+        float(q) for q in np.quantile(others, [0.05, 0.5, 0.95], method="inverted_cdf")
+    )
     name = "another cell of this map at random; the largest of a map lies above it by choice alone"
     return Null(name, low, median, high, len(others))
 

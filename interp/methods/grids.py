@@ -85,6 +85,23 @@ def make_grid(model: ModelInfo, behavior: Behavior, site: str) -> Grid:
     return Grid(component, row, "position", model.n_layers, model.n_heads, lengths[0])
 
 
+def cells_that_must_matter(model: ModelInfo, behavior: Behavior, grid: Grid) -> Mask:
+    """Mark the cells whose patch gives the other run's output by the model's structure alone.
+
+    They are the residual stream at the position read once nothing moves between positions any
+    more, and layer 0's ``resid_pre`` where all pairs differ at one and the same position only.
+    """
+    forced = np.zeros(grid.shape, dtype=bool)
+    if grid.col_axis != "position":
+        return forced
+    if grid.component in ("resid_mid", "resid_post"):
+        forced[-1, behavior.read_at(0)] = True
+    if grid.component == "resid_pre":
+        differs = (np.array(behavior.clean) != np.array(behavior.corrupted)).any(0)
+        forced[0] = differs if differs.sum() == 1 else False
+    return forced
+
+
 def cells_that_cannot_matter(model: ModelInfo, behavior: Behavior, grid: Grid) -> Mask:
     """Mark the cells that cannot matter by the model's structure, in any of the pairs.
 

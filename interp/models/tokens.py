@@ -67,7 +67,7 @@ def encode(model: ModelInfo, text: str) -> Tokens:
         raise PromptTooLong(
             f"The prompt has {len(coded.ids)} tokens.",
             f"{model.name} has {model.n_ctx} positions.",
-            f"Shorten it by {len(coded.ids) - model.n_ctx} tokens.",
+            f"Shorten it by {len(coded.ids) - model.n_ctx} or more.",
         )
     return Tokens(tuple(coded.ids), tuple(coded.tokens))
 

@@ -195,7 +195,7 @@ def test_a_clicked_cell_says_its_number(server: Server, browser: Any) -> None:
     box = page.locator(".js-plotly-plot .heatmaplayer").first.bounding_box()
     # L1H0 at the last position: third of four rows from below, last of eight columns.
     page.mouse.click(box["x"] + box["width"] * 15 / 16, box["y"] + box["height"] * 3 / 8)
-    page.get_by_text("L1H0.z@7: 1.000").wait_for(timeout=20_000)
+    page.get_by_text("L1H0.z@7: effect 1.000").wait_for(timeout=20_000)
 
 
 def test_tokens_that_look_like_html_stay_text(server: Server, browser: Any) -> None:

@@ -546,10 +546,26 @@ def test_a_corrupted_prompt_that_changes_nothing_is_refused(direction: str) -> N
         _run(behavior, direction=direction)
 
 
+FOUR = (("kmabcda", "b", "c"), ("xyzwvuz", "w", "v"), ("pqrstur", "s", "t"), ("efghijg", "h", "i"))
+"""Clean prompts, answers and foils. The third letter is the cue, the sixth does not matter."""
+
+
+def four_pairs(dull: tuple[int, ...]) -> list[PromptPair]:
+    """Pairs 0 and 2 are searched, 1 and 3 held out; the ``dull`` ones have no gap."""
+    return [
+        PromptPair(
+            clean,
+            clean[:5] + "n" + clean[6] if i in dull else clean[:2] + "o" + clean[3:],
+            answer,
+            foil,
+        )
+        for i, (clean, answer, foil) in enumerate(FOUR)
+    ]
+
+
 def test_search_pairs_without_a_gap_do_not_break_the_run() -> None:
-    """Pairs 0 and 2 are searched, 1 and 3 held out; only the held-out ones lose the answer."""
-    dull = PromptPair("kmabcda", "kmabcea", "b", "d")
-    pairs = [dull, PromptPair("kmabcda", "kmebcda", "b", "d")] * 2
+    """Only the held-out pairs lose the answer."""
+    pairs = four_pairs(dull=(0, 2))
     try:
         with np.errstate(all="ignore"):
             result = _run(from_pairs("induction-handmade", pairs))
@@ -560,11 +576,7 @@ def test_search_pairs_without_a_gap_do_not_break_the_run() -> None:
 
 def test_the_verdict_does_not_deny_the_intervals_that_it_prints() -> None:
     """Pairs 1 and 3 have no gap: they were held out all the same, and cells have intervals."""
-    dull, good = (
-        PromptPair("kmabcda", "kmabcea", "b", "d"),
-        PromptPair("kmabcda", "kmebcda", "b", "d"),
-    )
-    result = _run(from_pairs("induction-handmade", [good, dull] * 2))
+    result = _run(from_pairs("induction-handmade", four_pairs(dull=(1, 3))))
     said = interp.analyses.get(KIND).verdict(result)
     assert not ("[" in said and "no interval" in said), said
     assert "nothing held out" not in said, said

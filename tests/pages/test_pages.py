@@ -189,7 +189,7 @@ def test_pairs_survive_the_address() -> None:
         pairs="rhjoslpe | rhxoslpe | o | s",
     )
     assert_calm(app)
-    assert "and 1 more pairs" in words(app)
+    assert "and 1 more pair" in words(app)
 
 
 def test_numbers_of_a_figure_come_as_csv() -> None:
