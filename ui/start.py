@@ -51,7 +51,12 @@ def home_page() -> None:
                 named.figure.update_layout(height=240)
                 named.figure.update_xaxes(showticklabels=False)
                 named.figure.update_yaxes(title=None)
-                named.figure.update_traces(showscale=False, selector={"type": "heatmap"})
+                # A thumbnail: nothing to click, no text that would be too small to read.
+                thumbnail: Any = named.figure
+                thumbnail.data = [t for t in thumbnail.data if t.name != "cells"]
+                thumbnail.update_traces(
+                    showscale=False, texttemplate="", selector={"type": "heatmap"}
+                )
                 st.plotly_chart(
                     named.figure, key=f"home/{one.id}", config={"displayModeBar": False}
                 )
@@ -190,7 +195,10 @@ def about_page() -> None:
         "broken twin that must fail."
     )
     if _LEDGER.exists():
-        st.dataframe(json.loads(_LEDGER.read_text()), hide_index=True)
+        rows = json.loads(_LEDGER.read_text())
+        for row in rows:
+            row |= {name: f"{row[name]:.1e}" for name in ("deviation", "tolerance")}
+        order = ("kind", "deviation", "tolerance", "unit", "oracle", "control")
+        st.dataframe(rows, hide_index=True, column_order=order)
     else:
         st.info("The ledger is written by `make docs`.")
-    st.caption(f"Data folder: {parts.escape(str(store().home))}")

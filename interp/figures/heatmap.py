@@ -65,7 +65,7 @@ def heatmap(
     _add_click_targets(figure, values.shape, hover)
     figure.update_xaxes(
         title=titles[1], tickmode="array", tickvals=list(range(len(cols))), ticktext=list(cols),
-        range=[-0.5, len(cols) - 0.5], tickangle=0,
+        range=[-0.5, len(cols) - 0.5], tickangle=0, tickfont={"size": 11},
     )  # fmt: skip
     figure.update_yaxes(
         title=titles[0], tickmode="array", tickvals=list(range(len(rows))), ticktext=list(rows),
