@@ -9,6 +9,7 @@ import streamlit as st
 from interp import analyses, behaviors
 from interp.analyses._fields import kind_of
 from interp.errors import BadInput, InterpError, UnknownName
+from interp.methods.effects import METRICS
 from interp.models import catalogue, tokens
 from interp.models.sites import RESIDUAL, components
 from ui import glossary, parts, state
@@ -17,12 +18,7 @@ _SITES = {name: name for name in RESIDUAL} | {
     "z": "z, all positions",
     "z_pos": "z, by position",
 }
-_CHOICES = {
-    "logit_diff": "logit difference",
-    "prob": "probability of the answer",
-    "loss": "loss",
-    "kl": "KL from the clean run",
-}
+_CHOICES = {name: words for name, (words, _) in METRICS.items()}
 _TYPED = "typed pairs"
 _MOST_OUTPUTS = 300
 _WIDE = ("prompt", "pairs")
@@ -171,8 +167,8 @@ def _pairs(kind: str, name: str) -> list[dict[str, str]]:
             "One pair a line: clean | corrupted | answer | foil",
             key=state.key(kind, "more"),
             height=100,
-            help="From three pairs on, every cell has a bootstrap interval; from four on, "
-            "every second pair is held out.",
+            help="From three pairs on, every cell has a bootstrap interval; from four different "
+            "clean prompts on, every second one is held out.",
         )
     more = state.pairs_of(text)
     return [{"clean": clean, "corrupted": corrupted, "answer": answer, "foil": foil}, *more]

@@ -39,5 +39,5 @@ def logit_lens(model: LoadedModel, ids: Int[Tensor, "pos"], k: int) -> Lens:
     keep = [("resid_pre", 0), *(("resid_post", layer) for layer in range(n))]
     run = read_out(model, ids[None], -1, keep)
     logits = unembed(model, torch.cat([run.acts[name] for name in keep]))
-    logp = logits.double().log_softmax(-1).cpu()
+    logp = logits.cpu().double().log_softmax(-1)
     return Lens(logp, logp.topk(min(k, logp.shape[-1]), dim=-1).indices)

@@ -29,7 +29,8 @@ def metric(
         foils: Output index of the foil, one a row; only ``logit_diff`` reads it.
         clean: Logits of the clean run of the same inputs; only ``kl`` reads it.
     """
-    logits = logits.double()
+    # Apple's devices have no float64; one position's logits are cheap to move.
+    logits = logits.cpu().double()
     rows = torch.arange(len(logits), device=logits.device)
     answer = torch.tensor(list(answers), device=logits.device)
     if name == "logit_diff":
@@ -41,6 +42,6 @@ def metric(
     if name == "loss":
         return -logp[rows, answer]
     if name == "kl":
-        reference = clean.double().log_softmax(-1)
+        reference = clean.cpu().double().log_softmax(-1)
         return (reference.exp() * (reference - logp)).sum(-1)
     raise ValueError(name)

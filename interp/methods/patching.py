@@ -6,8 +6,7 @@
    corrupted; *noising* puts corrupted into clean.
 3. Read the metric at the answer position.
 
-Cells that cannot matter by the model's structure are not run: in a causal model those whose
-tokens up to the position are the same in both prompts, and those after the position read.
+Cells that cannot matter by the model's structure are not run; ``interp.methods.grids`` says which.
 
 Source: Heimersheim & Nanda, "How to use and interpret activation patching" (2024);
 Zhang & Nanda, "Towards best practices of activation patching" (ICLR 2024).
@@ -55,7 +54,7 @@ class _Ask:
         """Read the metric off the logits of these pairs."""
         answers = [self.behavior.answers[i] for i in pairs]
         foils = [self.behavior.foils[i] for i in pairs]
-        return metric(self.metric, logits, answers, foils, clean).cpu().numpy()
+        return metric(self.metric, logits, answers, foils, clean).numpy()
 
 
 @dataclass(frozen=True)
