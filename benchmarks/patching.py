@@ -20,7 +20,7 @@ from benchmarks._harness import compare
 from interp.behaviors import Behavior
 from interp.methods.grids import make_grid
 from interp.methods.patching import sweep
-from interp.models.catalogue import Answers, ModelInfo
+from interp.models.info import Answers, ModelInfo
 from interp.models.load import LoadedModel, build
 
 PAIRS, TOKENS, VOCABULARY = 4, 16, 50257

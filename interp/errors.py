@@ -6,6 +6,7 @@
     │   ├── PromptTooLong   more tokens than the model has positions
     │   ├── UnknownToken    a character or token that the model has no id for
     │   └── UnequalPair     clean and corrupted do not line up, or do not differ
+    ├── CannotLoad          a model whose files are missing, broken, of an unknown form or refused
     ├── NothingToRecover    the two runs of a pair give the same number
     ├── DoesNotFit          the device has not enough memory, and this would fit
     ├── NotFound            no such record
@@ -70,6 +71,10 @@ class UnknownToken(BadInput):
 
 class UnequalPair(BadInput):
     """Clean and corrupted do not line up, or do not differ."""
+
+
+class CannotLoad(InterpError):
+    """A model whose files are missing, broken, of an unknown form or refused."""
 
 
 class NothingToRecover(InterpError):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from interp.behaviors import Behavior
 from interp.figures.named import NamedFigure
 from interp.models import catalogue
-from interp.models.catalogue import ModelInfo
+from interp.models.info import ModelInfo
 from interp.scores import Score
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def key(analysis: Analysis[Any, Any], spec: Spec, inputs: Behavior) -> str:
         spec.canonical,
         model.weights,
         model.processing,
-        catalogue.DTYPE,
+        model.dtype,
         inputs.hash,
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from interp.behaviors._record import Behavior, PromptPair
 from interp.errors import BadInput, UnequalPair
 from interp.models import catalogue, tokens
-from interp.models.catalogue import ModelInfo
+from interp.models.info import ModelInfo
 
 
 def from_prompt(model: str, prompt: str, answer: str = "") -> Behavior:

@@ -10,7 +10,7 @@ import numpy as np
 from interp.axes import Mask
 from interp.behaviors import Behavior
 from interp.errors import BadInput
-from interp.models.catalogue import ModelInfo
+from interp.models.info import ModelInfo
 from interp.models.sites import Site, check_component
 
 SiteChoice = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "z_pos"]

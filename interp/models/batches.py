@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from interp.models.catalogue import ModelInfo
+from interp.models.info import ModelInfo
 
 # One batch is about this much arithmetic: a second on one slow core, so that a page sees progress
 # and a cancel or a short question is answered soon.

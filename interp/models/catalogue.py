@@ -11,62 +11,14 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from interp.errors import UnknownName
-
-DTYPE = "float32"
-"""The precision that models are loaded in; a part of every record's key."""
+from interp.models.info import Answers, ModelInfo
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo" / "models"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the model answers with, and where it is read.
-
-    ``space`` is "tokens" (the vocabulary) or "classes" (named outputs); ``read`` is the position
-    whose logits are the answer, negative from the end.
-    """
-
-    space: Literal["tokens", "classes"]
-    classes: tuple[str, ...]
-    read: int
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """Shape and identity of a model. ``weights`` is the sha256 of weights and shape together."""
-
-    name: str
-    weights: str
-    processing: str
-    n_layers: int
-    n_heads: int
-    d_model: int
-    d_head: int
-    d_mlp: int | None
-    n_ctx: int
-    d_vocab: int
-    d_out: int
-    causal: bool
-    answers: Answers
-    folder: Path
-
-    @property
-    def parameters(self) -> int:
-        """Parameters that take part in a matrix product, about (for estimates, not for cards)."""
-        per_layer = 4 * self.n_heads * self.d_head * self.d_model + 2 * self.d_model * (
-            self.d_mlp or 0
-        )
-        return self.n_layers * per_layer + self.d_model * self.d_out
-
-    @property
-    def has_mlp(self) -> bool:
-        """Whether there are MLPs (an attention-only model has no ``resid_mid`` and ``mlp_out``)."""
-        return self.d_mlp is not None
 
 
 @dataclass(frozen=True)
@@ -113,6 +65,10 @@ def _info(name: str) -> ModelInfo:
         causal=shape.get("attention_dir", "causal") == "causal",
         answers=Answers(answer["space"], tuple(answer.get("classes", ())), answer["read"]),
         folder=folder,
+        n_key_value_heads=shape.get("n_key_value_heads") or shape["n_heads"],
+        gated=bool(shape.get("gated_mlp")),
+        parallel=bool(shape.get("parallel_attn_mlp")),
+        transformer=dict(shape),
     )
 
 
@@ -120,11 +76,6 @@ def _weights_hash(folder: Path, shape: dict[str, Any]) -> str:
     digest = hashlib.sha256((folder / "weights.safetensors").read_bytes())
     digest.update(json.dumps(shape, sort_keys=True, separators=(",", ":")).encode())
     return digest.hexdigest()
-
-
-def transformer_config(model: ModelInfo) -> dict[str, Any]:
-    """Return the model's shape as the plain fields that the model class takes."""
-    return dict(json.loads((model.folder / "config.json").read_text())["transformer"])
 
 
 def card(name: str) -> Card:

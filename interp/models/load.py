@@ -12,9 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.models import catalogue
-from interp.models.catalogue import ModelInfo
-
-_DTYPE: torch.dtype = getattr(torch, catalogue.DTYPE)
+from interp.models.info import ModelInfo
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +47,7 @@ def pick_device(wanted: str = "") -> torch.device:
 def load(
     name: str,
     device: str | torch.device | None = None,
-    dtype: torch.dtype = _DTYPE,
+    dtype: str | torch.dtype | None = None,
 ) -> LoadedModel:
     """Load the model ``name`` on ``device`` (chosen if not given).
 
@@ -60,7 +58,7 @@ def load(
     """
     info = catalogue.info(name)
     where = torch.device(device) if device else pick_device()
-    hooked = build({**catalogue.transformer_config(info), "init_weights": False})
+    hooked = build({**info.transformer, "init_weights": False})
     weights = load_file(info.folder / "weights.safetensors")
     missing, unexpected = hooked.load_state_dict(weights, strict=False)
     # Causal masks and IGNORE constants are buffers that the class makes itself.
@@ -68,9 +66,10 @@ def load(
     if lost or unexpected:
         raise RuntimeError(f"{name}: weights do not fit the shape: {lost} {unexpected}")
     hooked.to(where, print_details=False)
-    hooked.to(dtype, print_details=False)
+    precision: torch.dtype = getattr(torch, str(dtype or info.dtype).removeprefix("torch."))
+    hooked.to(precision, print_details=False)
     hooked.eval().requires_grad_(False)
-    return LoadedModel(info, hooked, where, dtype)
+    return LoadedModel(info, hooked, where, precision)
 
 
 def warm_up() -> None:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from interp.errors import UnknownName
-from interp.models.catalogue import ModelInfo
+from interp.models.info import ModelInfo
 
 RESIDUAL = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 HEAD = ("z",)
@@ -72,7 +72,8 @@ def hook_name(component: str, layer: int) -> str:
 
 def components(model: ModelInfo) -> tuple[str, ...]:
     """List the components that ``model`` has."""
-    return tuple(c for c in COMPONENTS if model.has_mlp or c not in ("resid_mid", "mlp_out"))
+    lacking = {"mlp_out": not model.has_mlp, "resid_mid": not model.has_mid}
+    return tuple(c for c in COMPONENTS if not lacking.get(c))
 
 
 def check_component(model: ModelInfo, component: str) -> None:

@@ -13,7 +13,7 @@ from threading import Lock
 from tokenizers import Tokenizer
 
 from interp.errors import PromptTooLong, UnknownToken
-from interp.models.catalogue import ModelInfo
+from interp.models.info import ModelInfo
 
 # Fast tokenizers keep mutable state and raise "Already borrowed" when threads share one.
 _LOCK = Lock()

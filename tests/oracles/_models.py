@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from interp.behaviors import Behavior
-from interp.models.catalogue import Answers, ModelInfo
+from interp.models.info import Answers, ModelInfo
 from interp.models.load import LoadedModel, build
 
 Array = NDArray[np.float64]
