@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.oracles._formulas import Array, Formula, gelu_new, log_softmax
 
 KIND = "logit_lens"
 FLOAT32, FLOAT64 = 1e-5, 1e-10  # tolerances, of the standard deviation of the model's own logits
+ROUNDINGS = 4  # float32 may be off by so many times what rounding the weights alone does
 FAR = 1e3
 
 Note = Callable[..., None]
@@ -58,6 +60,24 @@ def assert_same_readings(lens: Lens, logits: Array, scale: float, tolerance: flo
     return off
 
 
+def rounding_of_weights(formula: Formula, ids: NDArray[np.int64]) -> float:
+    """How far the readings move if every weight is off by up to half a unit of float32's last place.
+
+    No float32 computation can be held to less. The paren balancer is steep between its classes and
+    moves 20 times further than the other models.
+    """
+    rng, exact = np.random.default_rng(0), log_softmax(by_formula(formula, ids))
+    moved: list[float] = []
+    for _ in range(5):
+        weights = {
+            name: w * (1 + (rng.random(w.shape) - 0.5) * 2.0**-23)
+            for name, w in formula.weights.items()
+        }
+        near = by_formula(replace(formula, weights=weights), ids)
+        moved.append(float(np.abs(log_softmax(near) - exact).max()))
+    return max(moved)
+
+
 def assert_top_is_sorted(lens: Lens, logits: Array) -> None:
     """The top outputs have, in order, the largest probabilities of the formulas."""
     logp = log_softmax(logits)
@@ -72,6 +92,8 @@ def test_every_reading_equals_the_formulas(name: str, ledger: Note) -> None:
         model, formula, ids = model_of(name, dtype)
         lens, logits = logit_lens(model, torch.tensor(ids), 5), by_formula(formula, ids)
         scale = float(logits[-1].std())
+        if dtype == torch.float32:
+            tolerance = max(tolerance, ROUNDINGS * rounding_of_weights(formula, ids) / scale)
         deviation = assert_same_readings(lens, logits, scale, tolerance)
         assert_top_is_sorted(lens, logits)
         wrong = {"a layer too early": by_formula(formula, ids, off=1)}
