@@ -23,6 +23,9 @@ _HOOK = {
     "attn_out": "hook_attn_out",
     "mlp_out": "hook_mlp_out",
     "z": "attn.hook_z",
+    # Read, never patched: these are no sites of their own.
+    "pattern": "attn.hook_pattern",
+    "v": "attn.hook_v",
 }
 _PATTERN = re.compile(r"L(\d+)(?:H(\d+))?\.(\w+)(?:@(-?\d+))?")
 
