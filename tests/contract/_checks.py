@@ -77,10 +77,10 @@ def assert_same_tree(a: Any, b: Any, where: str = "result") -> None:
 
 
 def assert_close_tree(a: Any, b: Any, tolerance: float, where: str = "result") -> float:
-    """Equal but for rounding: numbers within ``tolerance`` of the array's standard deviation.
+    """Equal but for rounding: numbers within ``tolerance`` of the array's root mean square.
 
     Returns:
-        The largest deviation, in standard deviations (a lone number counts as its own, at least 1).
+        The largest deviation, in that unit (a lone number counts as its own, at least 1).
     """
     assert type(a) is type(b), f"{where}: {type(a).__name__} and {type(b).__name__}"
     if dataclasses.is_dataclass(a):
@@ -92,7 +92,8 @@ def assert_close_tree(a: Any, b: Any, tolerance: float, where: str = "result") -
     elif isinstance(a, np.ndarray) and a.dtype.kind == "f":
         assert a.shape == b.shape, where
         assert (np.isnan(a) == np.isnan(b)).all(), where
-        spread = float(np.nanstd(a)) if np.isfinite(a).any() else 0.0
+        # Not the standard deviation: numbers that are nearly alike are rounded by their size.
+        spread = float(np.sqrt(np.nanmean(a**2))) if np.isfinite(a).any() else 0.0
         return _near(a[~np.isnan(a)], b[~np.isnan(b)], spread or 1.0, tolerance, where)
     elif isinstance(a, float):
         return _near(np.array(a), np.array(b), max(1.0, abs(a)), tolerance, where)
@@ -104,7 +105,7 @@ def assert_close_tree(a: Any, b: Any, tolerance: float, where: str = "result") -
 
 def _near(a: np.ndarray, b: np.ndarray, scale: float, tolerance: float, where: str) -> float:
     off = float(np.abs(a - b).max(initial=0.0)) / scale
-    assert off <= tolerance, f"{where} is off by {off:.2g} standard deviations"
+    assert off <= tolerance, f"{where} is off by {off:.2g} of its size"
     return off
 
 

@@ -18,7 +18,7 @@ from interp.worked import FOLDER, Worked, add_worked, worked
 from tests.contract._checks import assert_close_tree, assert_draws, assert_paragraph
 
 WORKED = worked()
-TOLERANCE = 1e-5  # of each array's standard deviation
+TOLERANCE = 1e-5  # of each array's root mean square
 
 
 @pytest.mark.parametrize("one", WORKED, ids=lambda one: one.name)
@@ -45,7 +45,7 @@ def test_recomputing_gives_the_stored_numbers(one: Worked, ledger: Callable[...,
         control="another question of the same kind",
         deviation=deviation,
         tolerance=TOLERANCE,
-        unit="standard deviations of each array",
+        unit="root mean squares of each array",
     )
 
 
