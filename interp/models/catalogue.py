@@ -1,21 +1,26 @@
 """Which models there are, and what can be said about one without loading it (torch-free).
 
+Three sources: bundled models, models of the hub, and folders of this machine in the hub's format.
 A bundled model is a folder ``zoo/models/<name>/`` with ``config.json`` (shape and answer space),
-``weights.safetensors``, ``tokenizer.json`` and ``card.md`` (front matter and prose).
+``weights.safetensors``, ``tokenizer.json`` and ``card.md`` (front matter and prose). The others
+are there once somebody has added them (``interp.models.add``).
+
+A name may end in a weight processing and a precision, ``gpt2:folded:bfloat16``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from interp.errors import UnknownName
+from interp.errors import CannotLoad, UnknownName
+from interp.models import registry, tokens
 from interp.models.info import Answers, ModelInfo
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo" / "models"
@@ -29,9 +34,19 @@ class Card:
     prose: str
 
 
-def names() -> tuple[str, ...]:
-    """List the models that can be asked, bundled ones first."""
+def bundled() -> tuple[str, ...]:
+    """List the models that come with the app."""
     return tuple(sorted(path.parent.name for path in ZOO.glob("*/config.json")))
+
+
+def names() -> tuple[str, ...]:
+    """List the models that can be asked, bundled ones first; variants by the names they have."""
+    added = [
+        registry.join(name, *variant)
+        for name, entry in registry.entries().items()
+        for variant in entry.variants
+    ]
+    return (*bundled(), *added)
 
 
 def info(name: str) -> ModelInfo:
@@ -39,21 +54,47 @@ def info(name: str) -> ModelInfo:
 
     Raises:
         UnknownName: There is no such model.
+        CannotLoad: Folding its weights would change what it computes.
     """
-    if name not in names():
-        raise UnknownName.of("model", name, names())
-    return _info(name)
+    base, processing, dtype = registry.split(name)
+    if base in bundled():
+        found = _bundled(base)
+    else:
+        entry = registry.entries().get(base)
+        if entry is None:
+            raise UnknownName.of("model", name, names())
+        found = entry.info
+    if processing == "folded":
+        from interp.models.families import why_not_foldable
+
+        reason = why_not_foldable(found.transformer)
+        if reason is not None:
+            raise CannotLoad(f"{base} was asked for with folded weights.", reason, "Use it raw.")
+    return replace(
+        found, name=registry.join(base, processing, dtype), processing=processing, dtype=dtype
+    )
 
 
 @lru_cache(maxsize=64)
-def _info(name: str) -> ModelInfo:
+def _bundled(name: str) -> ModelInfo:
     folder = ZOO / name
     config = json.loads((folder / "config.json").read_text())
     shape, answer = config["transformer"], config["answer"]
+    weights = _weights_hash(folder, shape)
+    answers = Answers(answer["space"], tuple(answer.get("classes", ())), answer["read"])
+    count = int(card(name).facts["parameters"])
+    made = of_shape(name, shape, answers=answers, weights=weights, folder=folder)
+    return replace(made, n_parameters=count)
+
+
+def of_shape(
+    name: str, shape: dict[str, Any], *, answers: Answers, weights: str, folder: Path
+) -> ModelInfo:
+    """Describe a model by the fields of the model class's configuration."""
     return ModelInfo(
         name=name,
-        weights=_weights_hash(folder, shape),
-        processing=config["processing"],
+        weights=weights,
+        processing="raw",
         n_layers=shape["n_layers"],
         n_heads=shape["n_heads"],
         d_model=shape["d_model"],
@@ -63,11 +104,12 @@ def _info(name: str) -> ModelInfo:
         d_vocab=shape["d_vocab"],
         d_out=shape.get("d_vocab_out") or shape["d_vocab"],
         causal=shape.get("attention_dir", "causal") == "causal",
-        answers=Answers(answer["space"], tuple(answer.get("classes", ())), answer["read"]),
+        answers=answers,
         folder=folder,
         n_key_value_heads=shape.get("n_key_value_heads") or shape["n_heads"],
         gated=bool(shape.get("gated_mlp")),
         parallel=bool(shape.get("parallel_attn_mlp")),
+        softcap=max(0.0, float(shape.get("output_logits_soft_cap") or 0)),
         transformer=dict(shape),
     )
 
@@ -79,7 +121,61 @@ def _weights_hash(folder: Path, shape: dict[str, Any]) -> str:
 
 
 def card(name: str) -> Card:
-    """Read the card of the model ``name``."""
-    text = (info(name).folder / "card.md").read_text()
+    """Read the card of the model ``name``; that of an added model says what its files say."""
+    base = registry.split(name)[0]
+    if base not in bundled():
+        return _card_of_added(info(name))
+    text = (ZOO / base / "card.md").read_text()
     _, front, prose = text.split("---\n", 2)
     return Card(yaml.safe_load(front), prose.strip())
+
+
+_IOI = {
+    "clean": "When Mary and John went to the store, John gave a drink to",
+    "corrupted": "When Mary and John went to the store, Mary gave a drink to",
+    "answer": " Mary",
+    "foil": " John",
+}
+_STARTS = {
+    "logit_lens": "After which layer does it know who gets the drink?",
+    "direct_logit_attribution": "Which components write ' Mary' rather than ' John'?",
+    "activation_patching": "Which activations carry whose turn it is?",
+}
+
+
+def _card_of_added(model: ModelInfo) -> Card:
+    """Say what the files of an added model say, and three questions that any text model takes."""
+    where = f"revision {model.revision} of the hub" if model.revision else str(model.folder)
+    shape = (
+        f"{model.n_layers} layers, {model.n_heads} heads"
+        + (
+            f" sharing {model.n_key_value_heads} key-value heads"
+            if model.n_key_value_heads != model.n_heads
+            else ""
+        )
+        + f", width {model.d_model}, {model.d_vocab:,} tokens"
+    )
+    start = (
+        ""
+        if model.bos is None
+        else (
+            f" {tokens.text_of(model, (model.bos,))[0]} is put before every prompt, as "
+            "TransformerLens does; the tokenizer itself does not."
+        )
+    )
+    summary = f"{model.family}: {shape}."
+    examples = [{"kind": kind, "label": label, **_IOI} for kind, label in _STARTS.items()]
+    facts = {
+        "title": model.name,
+        "summary": summary,
+        "parameters": model.n_parameters,
+        "licence": "its publisher's",
+        "facts": [],
+        "examples": examples,
+    }
+    prose = (
+        f"Read from {where}. Prompts may have up to {model.n_ctx:,} tokens here.{start} "
+        "Nothing is known of it here but what its files say: how it was trained, and on what, its "
+        "publisher says."
+    )
+    return Card(facts, prose)

@@ -50,6 +50,7 @@ class ModelInfo:
         parallel: Whether attention and MLP read the same stream (then there is no ``resid_mid``).
         softcap: Scale of the tanh on the logits, 0 for none.
         bos: Token id that is put before every prompt because its tokenizer does not, or None.
+        tokenizer_file: Its tokenizer where that is not ``tokenizer.json`` in the folder.
         transformer: Fields of the model class's configuration, plain JSON.
     """
 
@@ -77,7 +78,13 @@ class ModelInfo:
     parallel: bool = False
     softcap: float = 0.0
     bos: int | None = None
+    tokenizer_file: Path | None = None
     transformer: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def tokenizer(self) -> Path:
+        """Its tokenizer's file."""
+        return self.tokenizer_file or self.folder / "tokenizer.json"
 
     @property
     def parameters(self) -> int:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
-from interp.models import catalogue
-from interp.models.info import ModelInfo
+from interp.errors import BadInput, CannotLoad, DoesNotFit
+from interp.models import catalogue, hub, registry
+from interp.models.checkpoint import Checkpoint, Progress, open_checkpoint
+from interp.models.info import BYTES, DTYPES, ModelInfo
+
+_MADE_BY_THE_CLASS = (".mask", ".IGNORE", ".rotary_sin", ".rotary_cos")
+"""Buffers that the model class makes itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +40,9 @@ class LoadedModel:
 
     @property
     def bytes(self) -> int:
-        """Size of the weights in bytes."""
-        return sum(p.numel() * p.element_size() for p in self.hooked.parameters())
+        """Size of the weights and tables in bytes."""
+        stored = [*self.hooked.parameters(), *self.hooked.buffers()]
+        return sum(p.numel() * p.element_size() for p in stored)
 
 
 def pick_device(wanted: str = "") -> torch.device:
@@ -48,28 +58,121 @@ def load(
     name: str,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    progress: Progress | None = None,
 ) -> LoadedModel:
-    """Load the model ``name`` on ``device`` (chosen if not given).
+    """Load the model ``name``, which the catalogue has, on ``device`` (chosen if not given).
+
+    Args:
+        name: A name of the catalogue, with its weight processing and precision.
+        device: Where to.
+        dtype: Precision instead of the name's, one of ``interp.models.info.DTYPES``.
+        progress: Told what is done, and how many bytes of how many.
 
     Raises:
         UnknownName: There is no such model.
+        CannotLoad: Its files are gone, broken or have changed since it was added.
+        DoesNotFit: The device has not enough memory.
 
-    Cost: reads the weights once; memory is theirs.
+    Cost: reads the weights once; memory is theirs. They pass through the main memory.
     """
-    info = catalogue.info(name)
+    info = _with_dtype(catalogue.info(name), dtype)
     where = torch.device(device) if device else pick_device()
-    hooked = build({**info.transformer, "init_weights": False})
-    weights = load_file(info.folder / "weights.safetensors")
-    missing, unexpected = hooked.load_state_dict(weights, strict=False)
-    # Causal masks and IGNORE constants are buffers that the class makes itself.
-    lost = [key for key in missing if not key.endswith((".mask", ".IGNORE"))]
-    if lost or unexpected:
-        raise RuntimeError(f"{name}: weights do not fit the shape: {lost} {unexpected}")
-    hooked.to(where, print_details=False)
-    precision: torch.dtype = getattr(torch, str(dtype or info.dtype).removeprefix("torch."))
-    hooked.to(precision, print_details=False)
+    precision: torch.dtype = getattr(torch, info.dtype)
+    # Folding divides and subtracts: done in no less than float32, rounded once at the end.
+    first = precision if BYTES[info.dtype] >= 4 else torch.float32
+    work = first if info.processing == "folded" else precision
+    try:
+        hooked = build({**info.transformer, "init_weights": False, "dtype": work})
+        _fill(hooked, info, _weights(info, work, progress))
+        if info.processing == "folded":
+            from interp.models.folding import fold
+
+            fold(hooked)
+        hooked.to(precision, print_details=False)
+        hooked.to(where, print_details=False)
+    except torch.OutOfMemoryError as error:
+        raise DoesNotFit(
+            f"{info.name} was to be loaded on {where}.",
+            "The device ran out of memory on the way.",
+            "Unload other models, or load it in bfloat16.",
+        ) from error
     hooked.eval().requires_grad_(False)
     return LoadedModel(info, hooked, where, precision)
+
+
+def _with_dtype(info: ModelInfo, dtype: str | torch.dtype | None) -> ModelInfo:
+    if dtype is None:
+        return info
+    wanted = str(dtype).removeprefix("torch.")
+    if wanted not in DTYPES:
+        raise BadInput(
+            f"{info.name} was asked for in {wanted}.", "", f"Choose one of {', '.join(DTYPES)}."
+        )
+    base, processing, _ = registry.split(info.name)
+    return catalogue.info(registry.join(base, processing, wanted))
+
+
+def _weights(info: ModelInfo, dtype: torch.dtype, progress: Progress | None) -> dict[str, Tensor]:
+    if info.source in ("bundled", "notebook"):
+        return {n: t.to(dtype) for n, t in load_file(info.folder / "weights.safetensors").items()}
+    registry.check_unchanged(registry.entries()[registry.split(info.name)[0]])
+    roots = (hub.cache(),) if info.source == "hub" else None
+    return read_weights(open_checkpoint(info.folder, roots), dtype, progress)
+
+
+def read_weights(
+    checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress | None = None
+) -> dict[str, Tensor]:
+    """Read a checkpoint's tensors under the names of the model class, in ``dtype``.
+
+    Raises:
+        CannotLoad: A tensor is missing, unknown, quantised, or of another shape than config.json
+            says.
+
+    Cost: reads every tensor once; holds each in its stored precision only while it is converted.
+    """
+    from interp.models.convert import convert
+
+    total = sum(stored.numel for stored in checkpoint.tensors.values())
+    done = 0
+    with ExitStack() as stack:
+        files: dict[Path, Any] = {}
+
+        def read(name: str) -> Tensor:
+            nonlocal done
+            stored = checkpoint.tensors[name]
+            if stored.dtype not in ("F64", "F32", "F16", "BF16"):
+                raise CannotLoad(
+                    f"{checkpoint.folder.name} was to be loaded.",
+                    f"{name!r} is stored as {stored.dtype}: its weights are quantised.",
+                    "Use the version that is stored in bfloat16 or float32.",
+                )
+            if stored.file not in files:
+                files[stored.file] = stack.enter_context(safe_open(stored.file, framework="pt"))
+            tensor: Tensor = files[stored.file].get_tensor(name).to(dtype)
+            done += stored.numel
+            if progress is not None:
+                size = dtype.itemsize
+                progress(f"Loading {checkpoint.folder.name}", done * size, total * size)
+            return tensor
+
+        try:
+            shape = checkpoint.architecture
+            return convert(shape.family, shape.transformer, checkpoint.tensors.keys(), read)
+        except SafetensorError as error:
+            raise CannotLoad(
+                f"{checkpoint.folder.name} was to be loaded.",
+                f"A weight file cannot be read: {error}.",
+                "Copy or download it again.",
+            ) from error
+
+
+def _fill(hooked: Any, info: ModelInfo, weights: dict[str, Tensor]) -> None:
+    """Put weights into the model, which has a place for each and none besides."""
+    missing, unexpected = hooked.load_state_dict(weights, strict=False, assign=True)
+    lost = [key for key in missing if not key.endswith(_MADE_BY_THE_CLASS)]
+    if lost or unexpected:
+        raise RuntimeError(f"{info.name}: weights do not fit the shape: {lost} {unexpected}")
 
 
 def warm_up() -> None:

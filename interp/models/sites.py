@@ -26,6 +26,14 @@ _HOOK = {
     # Read, never patched: these are no sites of their own.
     "pattern": "attn.hook_pattern",
     "v": "attn.hook_v",
+    "ln1_scale": "ln1.hook_scale",
+    "ln1_post_scale": "ln1_post.hook_scale",
+}
+_HOOK_OF_NO_LAYER = {
+    "embed": "hook_embed",
+    "pos_embed": "hook_pos_embed",
+    "ln_final_scale": "ln_final.hook_scale",
+    "logits_before_cap": "unembed.hook_out",
 }
 _PATTERN = re.compile(r"L(\d+)(?:H(\d+))?\.(\w+)(?:@(-?\d+))?")
 
@@ -69,7 +77,12 @@ class Site:
 
 
 def hook_name(component: str, layer: int) -> str:
-    """Return the name of the hook point of ``component`` in ``layer``."""
+    """Return the name of the hook point of ``component`` in ``layer``.
+
+    What belongs to no layer, as the embeddings, is found under any.
+    """
+    if component in _HOOK_OF_NO_LAYER:
+        return _HOOK_OF_NO_LAYER[component]
     return f"blocks.{layer}.{_HOOK[component]}"
 
 

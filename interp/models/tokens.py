@@ -7,16 +7,16 @@ dropped character would silently change the question.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from threading import Lock
-
-from tokenizers import Tokenizer
+from typing import Any
 
 from interp.errors import PromptTooLong, UnknownToken
 from interp.models.info import ModelInfo
+from interp.models.vocabulary import LOCK, Vocabulary, vocabulary
 
-# Fast tokenizers keep mutable state and raise "Already borrowed" when threads share one.
-_LOCK = Lock()
+# No tokenizer makes fewer tokens of ordinary text; what is longer need not be cut to be refused.
+_MOST_CHARACTERS_A_TOKEN = 100
+_LISTED = 40
+_SMALL = 300
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Tokens:
         return len(self.ids)
 
 
-@lru_cache(maxsize=16)
-def _tokenizer(path: str) -> Tokenizer:
-    return Tokenizer.from_file(path)
+def vocabulary_of(model: ModelInfo) -> Vocabulary:
+    """Return the tokenizer of ``model`` and the text of each of its ids."""
+    return vocabulary(str(model.tokenizer))
 
 
 def encode(model: ModelInfo, text: str) -> Tokens:
@@ -42,17 +42,52 @@ def encode(model: ModelInfo, text: str) -> Tokens:
         UnknownToken: A character is in no token of the model.
         PromptTooLong: There are more tokens than the model has positions.
     """
+    _check_text(model, text)
+    known = vocabulary_of(model)
+    with LOCK:
+        coded = known.tokenizer.encode(text)
+        same = known.tokenizer.decode(coded.ids, skip_special_tokens=False) == text
+    if not same:
+        _check_covered(model, text, coded)
+    ids = [int(i) for i in coded.ids]
+    if model.bos is not None and ids[:1] != [model.bos]:
+        ids = [model.bos, *ids]
+    if max(ids, default=0) >= model.d_vocab:
+        raise UnknownToken(
+            f"The prompt has the token {known.text(max(ids))!r}.",
+            f"The tokenizer gives it the id {max(ids)}; {model.name} has {model.d_vocab} ids.",
+            "Leave it out.",
+        )
+    if len(ids) > model.n_ctx:
+        raise PromptTooLong(
+            f"The prompt has {len(ids)} tokens.",
+            f"{model.name} has {model.n_ctx} positions.",
+            f"Shorten it by {len(ids) - model.n_ctx} or more.",
+        )
+    return Tokens(tuple(ids), tuple(known.text(i) for i in ids))
+
+
+def _check_text(model: ModelInfo, text: str) -> None:
+    """Refuse what need not be cut into tokens to be refused."""
     half = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+    if len(text) > _MOST_CHARACTERS_A_TOKEN * model.n_ctx:
+        raise PromptTooLong(
+            f"The prompt has {len(text):,} characters.",
+            f"{model.name} has {model.n_ctx} positions.",
+            "Shorten it: a token is about four characters of English.",
+        )
     if half is not None:
         raise UnknownToken(
             f"The prompt has half a surrogate pair at character {half}.",
             "That is no character.",
             f"{model.name} reads: {alphabet(model)}.",
         )
-    with _LOCK:
-        tokenizer = _tokenizer(str(model.folder / "tokenizer.json"))
-        coded = tokenizer.encode(text)
-    covered = [False] * len(text)
+
+
+def _check_covered(model: ModelInfo, text: str, coded: Any) -> None:
+    """Refuse a prompt of which a character is in no token."""
+    spaces = vocabulary_of(model).spaces_are_text
+    covered = [c.isspace() and not spaces for c in text]
     for (start, end), special in zip(coded.offsets, coded.special_tokens_mask, strict=True):
         if not special:
             covered[start:end] = [True] * (end - start)
@@ -63,35 +98,43 @@ def encode(model: ModelInfo, text: str) -> Tokens:
             f"{model.name} has no token for it.",
             f"It reads: {alphabet(model)}.",
         )
-    if len(coded.ids) > model.n_ctx:
-        raise PromptTooLong(
-            f"The prompt has {len(coded.ids)} tokens.",
-            f"{model.name} has {model.n_ctx} positions.",
-            f"Shorten it by {len(coded.ids) - model.n_ctx} or more.",
-        )
-    return Tokens(tuple(coded.ids), tuple(coded.tokens))
 
 
 def text_of(model: ModelInfo, ids: tuple[int, ...]) -> tuple[str, ...]:
     """Return the text of each token id."""
-    with _LOCK:
-        tokenizer = _tokenizer(str(model.folder / "tokenizer.json"))
-        return tuple(tokenizer.id_to_token(i) or f"[{i}]" for i in ids)
+    known = vocabulary_of(model)
+    return tuple(known.text(i) for i in ids)
+
+
+def special_ids(model: ModelInfo) -> frozenset[int]:
+    """Return the ids that no text of a person stands for: beginning and end of text and such."""
+    return vocabulary_of(model).specials
+
+
+def pieces(model: ModelInfo, text: str) -> tuple[str, ...]:
+    """Cut ``text`` into the texts of its tokens, with no special token added."""
+    known = vocabulary_of(model)
+    with LOCK:
+        ids = known.tokenizer.encode(text, add_special_tokens=False).ids
+    return tuple(known.text(int(i)) for i in ids)
 
 
 def alphabet(model: ModelInfo) -> str:
     """Say in a few words which tokens the model reads."""
-    texts = text_of(model, tuple(range(model.d_vocab)))
-    plain = [t for t in texts if not (len(t) > 2 and t[0] == "[" and t[-1] == "]")]
-    shown = " ".join(plain[:40])
-    return shown + (f" and {len(plain) - 40} more" if len(plain) > 40 else "")
+    known = vocabulary_of(model)
+    plain = [t for i, t in enumerate(known.texts[: model.d_vocab]) if i not in known.specials]
+    if len(plain) > _SMALL:
+        return f"any text, cut into {len(plain):,} tokens"
+    shown = " ".join(plain[:_LISTED])
+    return shown + (f" and {len(plain) - _LISTED} more" if len(plain) > _LISTED else "")
 
 
 def answer_names(model: ModelInfo) -> tuple[str, ...]:
     """Return the name of each output of the model: class names, or the text of each token."""
     if model.answers.space == "classes":
         return model.answers.classes
-    return text_of(model, tuple(range(model.d_out)))
+    known = vocabulary_of(model)
+    return tuple(known.text(i) for i in range(model.d_out))
 
 
 def answer_id(model: ModelInfo, answer: str) -> int:
@@ -100,14 +143,30 @@ def answer_id(model: ModelInfo, answer: str) -> int:
     Raises:
         UnknownToken: The model cannot give this answer.
     """
-    outputs = answer_names(model)
-    if answer in outputs:
-        return outputs.index(answer)
-    space = "one of its classes" if model.answers.space == "classes" else "one token of the model"
+    if model.answers.space == "classes":
+        if answer in model.answers.classes:
+            return model.answers.classes.index(answer)
+        raise _no_answer(answer, "one of its classes", model.answers.classes)
+    known = vocabulary_of(model)
+    found = known.ids.get(answer, model.d_out)
+    if found < model.d_out:
+        return found
+    if len(known.texts) <= _SMALL:
+        raise _no_answer(answer, "one token of the model", answer_names(model))
+    cut = ", ".join(repr(piece) for piece in pieces(model, answer[:200])[:8])
+    spaced = " " + answer.strip()
+    hint = f"{spaced!r}, with a space before it, is one token. " if spaced in known.ids else ""
     raise UnknownToken(
+        f"The answer {answer[:200]!r} was asked for.",
+        f"It is not one token of {model.name}, which cuts it into {cut}.",
+        f"{hint}Choose a text that is one token.",
+    )
+
+
+def _no_answer(answer: str, what: str, outputs: tuple[str, ...]) -> UnknownToken:
+    more = f" and {len(outputs) - 30} more." if len(outputs) > 30 else "."
+    return UnknownToken(
         f"The answer {answer!r} was asked for.",
-        f"It is not {space}.",
-        "Choose one of: "
-        + ", ".join(outputs[:30])
-        + (f" and {len(outputs) - 30} more." if len(outputs) > 30 else "."),
+        f"It is not {what}.",
+        "Choose one of: " + ", ".join(outputs[:30]) + more,
     )

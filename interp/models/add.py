@@ -1,0 +1,191 @@
+"""Make a model known to the app: from a folder in the hub's format, or from the hub (torch-free).
+
+``describe`` reads what can be read without the weights, for the fit check; ``add`` fetches, hashes
+and writes the entry by which specs name it from then on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from interp.errors import BadInput
+from interp.models import catalogue, hub, registry
+from interp.models.checkpoint import Progress, open_checkpoint, read_json, weights_hash
+from interp.models.families import architecture
+from interp.models.fit import stored_values
+from interp.models.info import DTYPES, Answers, ModelInfo
+from interp.models.paths import allowed, looks_like_path
+from interp.models.vocabulary import LOCK, tokenizer_file, vocabulary
+
+_ANSWERS = Answers("tokens", (), -1)
+# Their tokenizers add nothing of their own, and the field puts the end-of-text token in front.
+_START_IS_END = ("gpt2", "gpt_neox")
+_DERIVED = (".attn.bias", ".masked_bias", ".inv_freq", ".attention.bias")
+"""Tables that old checkpoints hold beside their parameters."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model as its small files describe it. ``info.weights`` is empty: nobody has read them.
+
+    Attributes:
+        info: Shape, source, tokenizer.
+        remote: The repository, for one of the hub.
+        download_bytes: What is yet to be fetched, at most.
+    """
+
+    info: ModelInfo
+    remote: hub.Remote | None
+    download_bytes: int
+
+
+def describe(name: str, revision: str = "", called: str = "") -> Described:
+    """Say what ``name`` is, reading small files only.
+
+    Args:
+        name: A folder of this machine (a path), ``org/model`` of the hub, or a short name that
+            TransformerLens knows.
+        revision: Branch, tag or commit, for the hub.
+        called: What specs shall call it; by default the hub's name, or "local/" and the folder's.
+
+    Raises:
+        CannotLoad: It cannot be loaded, with the reason.
+        BadInput: It is no name.
+    """
+    name = name.strip()
+    if not name:
+        raise BadInput("No model was named.", "", "Type a folder or a name of the hub: org/model.")
+    if looks_like_path(name) or Path(name).expanduser().is_dir():
+        checkpoint = open_checkpoint(name)
+        label = called or _free_name(f"local/{_plain(checkpoint.folder.name)}", checkpoint.folder)
+        info = _described(label, checkpoint.folder, checkpoint.config, source="local")
+        return Described(info, None, 0)
+    base, _, given = name.partition("@")
+    remote = hub.look(base, revision or given)
+    config = read_json(allowed(remote.folder / "config.json", (hub.cache(),)))
+    wanted = revision or given
+    label = called or (f"{remote.repo}@{wanted}" if wanted else remote.repo)
+    info = _described(label, remote.folder, config, source="hub")
+    return Described(replace(info, revision=remote.commit), remote, remote.download_bytes)
+
+
+def add(
+    name: str,
+    *,
+    revision: str = "",
+    called: str = "",
+    variant: tuple[str, str] = (registry.PROCESSINGS[0], DTYPES[0]),
+    progress: Progress | None = None,
+) -> ModelInfo:
+    """Make a model known under a name, fetching it from the hub if need be.
+
+    Args:
+        name: As for ``describe``.
+        revision: As for ``describe``.
+        called: As for ``describe``.
+        variant: Weight processing and precision that it is to be offered in.
+        progress: Told what is done, and how many bytes of how many.
+
+    Returns:
+        The model in that variant; its ``name`` is what specs call it.
+
+    Cost: reads every byte of the weights once, after downloading them.
+    """
+    found = describe(name, revision, called)
+    if found.remote is not None:
+        hub.fetch(found.remote, progress)
+    checkpoint = open_checkpoint(found.info.folder, _roots(found.info))
+    count = sum(t.numel for n, t in checkpoint.tensors.items() if not n.endswith(_DERIVED))
+    weights = weights_hash(checkpoint, progress)
+    info = replace(found.info, weights=weights, n_parameters=count)
+    named = registry.join(info.name, *variant)
+    _check_variant(info, variant)
+    registry.keep(registry.Entry(info, checkpoint.stamps, (variant,)))
+    return catalogue.info(named)
+
+
+def known(name: str) -> ModelInfo:
+    """Return the model ``name``, adding it first if it is a folder or of the hub and not known."""
+    if looks_like_path(name) or Path(name).expanduser().is_dir():
+        return add(name)
+    base, processing, dtype = registry.split(name)
+    base = base if base in catalogue.bundled() else hub.aliases().get(base, base)
+    if base not in (*catalogue.bundled(), *registry.entries()):
+        add(base, variant=(processing, dtype))
+    return catalogue.info(registry.join(base, processing, dtype))
+
+
+def _check_variant(info: ModelInfo, variant: tuple[str, str]) -> None:
+    from interp.errors import CannotLoad
+    from interp.models.families import why_not_foldable
+
+    reason = why_not_foldable(info.transformer) if variant[0] == "folded" else None
+    if reason is not None:
+        raise CannotLoad(f"{info.name} was asked for with folded weights.", reason, "Use it raw.")
+
+
+def _roots(info: ModelInfo) -> tuple[Path, ...] | None:
+    return (hub.cache(),) if info.source == "hub" else None
+
+
+def _described(label: str, folder: Path, config: dict[str, Any], *, source: Any) -> ModelInfo:
+    registry.check_name(label)
+    if label in catalogue.bundled():
+        raise BadInput(
+            f"The name {label!r} was given.", "A bundled model has it.", "Choose another."
+        )
+    shape = architecture(config)
+    info = catalogue.of_shape(label, shape.transformer, answers=_ANSWERS, weights="", folder=folder)
+    made = registry.folder() / "tokenizers" / f"{label.replace('/', '--')}.json"
+    file = tokenizer_file(folder, made)
+    if source == "local":
+        allowed(file)
+    info = replace(
+        info,
+        source=source,
+        family=shape.family,
+        tokenizer_file=file,
+        n_parameters=stored_values(info),
+    )
+    return replace(info, bos=_start_token(info, config))
+
+
+def _start_token(info: ModelInfo, config: dict[str, Any]) -> int | None:
+    """Return the id that must be put before every prompt, None where the tokenizer does that.
+
+    Models that were trained with a first token need it; for GPT-2 and GPT-NeoX the field puts the
+    end-of-text token there, as TransformerLens does.
+    """
+    known = vocabulary(str(info.tokenizer))
+    with LOCK:
+        first = known.tokenizer.encode("a").ids[:1]
+    if first and int(first[0]) in known.specials:
+        return None
+    settings = info.folder / "tokenizer_config.json"
+    told = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+    text = told.get("bos_token") if isinstance(told, dict) else None
+    if isinstance(text, dict):
+        text = text.get("content")
+    given = known.tokenizer.token_to_id(text) if isinstance(text, str) else None
+    if given is None and info.family in _START_IS_END:
+        given = config.get("bos_token_id")
+    usable = isinstance(given, int) and 0 <= given < min(info.d_vocab, len(known.texts))
+    return given if usable else None
+
+
+def _plain(name: str) -> str:
+    kept = "".join(c if (c.isalnum() and c.isascii()) or c in "._+-" else "-" for c in name)
+    return kept.strip("-._+")[:80] or "model"
+
+
+def _free_name(label: str, folder: Path) -> str:
+    """Return ``label``, or with a number behind it if another folder has it."""
+    taken = registry.entries()
+    name, n = label, 1
+    while name in taken and taken[name].info.folder != folder:
+        n += 1
+        name = f"{label}-{n}"
+    return name

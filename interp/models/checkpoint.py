@@ -1,0 +1,246 @@
+"""A folder in the hub's format, read without loading it: config.json, safetensors, a tokenizer.
+
+Nothing in such a folder is executed and nothing is unpickled. What a file says of itself is
+checked against the file before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.errors import CannotLoad
+from interp.models.paths import allowed
+
+if TYPE_CHECKING:
+    from interp.models.families import Architecture
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done, and how many bytes of how many."""
+
+_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2,
+    "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+_MOST_JSON = 64 * 2**20
+_MOST_HEADER = 100 * 2**20
+_CHUNK = 2**24
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of a file: where it is and what shape it says it has."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a folder holds. ``files`` are the safetensors files, sorted; ``tensors`` by name."""
+
+    folder: Path
+    config: dict[str, Any]
+    architecture: Architecture
+    files: tuple[Path, ...]
+    tensors: dict[str, Stored]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the safetensors files."""
+        return sum(path.stat().st_size for path in self.files)
+
+    @property
+    def stamps(self) -> tuple[tuple[str, int, int], ...]:
+        """Name, size and time of change of each file: by these a change is noticed."""
+        stats = ((path, path.stat()) for path in self.files)
+        return tuple((path.name, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+
+
+def open_checkpoint(folder: str | Path, roots: tuple[Path, ...] | None = None) -> Checkpoint:
+    """Read what a folder in the hub's format says of itself, and check it.
+
+    Args:
+        folder: The folder; links are followed.
+        roots: Folders that it and its files must lie under (default: the settings').
+
+    Raises:
+        CannotLoad: The folder may not be read, or a file is missing, broken or refused.
+
+    Cost: reads headers only.
+    """
+    base = allowed(folder, roots)
+    if not base.is_dir():
+        raise CannotLoad(
+            f"A model was to be read from {str(folder)!r}.",
+            "There is no such folder." if not base.exists() else "That is a file.",
+            "Give the folder that holds config.json and the safetensors files.",
+        )
+    from interp.models.families import architecture
+
+    config = read_json(allowed(_in(base, "config.json"), roots))
+    shape = architecture(config)
+    files = tuple(allowed(path, roots) for path in _weight_files(base))
+    tensors: dict[str, Stored] = {}
+    for path in files:
+        for name, stored in _header(path).items():
+            if name in tensors:
+                raise CannotLoad(
+                    f"{base.name} was to be read.",
+                    f"The tensor {name!r} is in {tensors[name].file.name} and in {path.name}.",
+                    "Save the model again.",
+                )
+            tensors[name] = stored
+    return Checkpoint(base, config, shape, files, tensors)
+
+
+def weights_hash(checkpoint: Checkpoint, progress: Progress | None = None) -> str:
+    """Return the sha256 of the contents of all weight files and of the model's shape.
+
+    Cost: reads every byte once.
+    """
+    total, done = checkpoint.bytes, 0
+    digests: list[str] = []
+    for path in checkpoint.files:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_CHUNK):
+                digest.update(block)
+                done += len(block)
+                if progress is not None:
+                    progress("Reading the weights to know them again", done, total)
+        digests.append(digest.hexdigest())
+    return shape_hash(checkpoint.architecture.transformer, *digests)
+
+
+def shape_hash(transformer: dict[str, Any], *digests: str) -> str:
+    """Combine hashes of files with the shape they are read by."""
+    said = json.dumps(transformer, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256("\n".join([*sorted(digests), said]).encode()).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file of reasonable size.
+
+    Raises:
+        CannotLoad: It is missing, too large, or no JSON object.
+    """
+    try:
+        if path.stat().st_size > _MOST_JSON:
+            raise ValueError(f"it has more than {_MOST_JSON // 2**20} MB")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CannotLoad(
+            f"{path.parent.name}/{path.name} was to be read.",
+            "There is no such file in the folder.",
+            "Save the model with save_pretrained, which writes it.",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CannotLoad(
+            f"{path.parent.name}/{path.name} was to be read.", f"It cannot be: {error}."
+        ) from error
+    if not isinstance(found, dict):
+        raise CannotLoad(f"{path.parent.name}/{path.name} was to be read.", "It is no JSON object.")
+    return found
+
+
+def _in(base: Path, name: str) -> Path:
+    """Return a file of the folder by its bare name: an index may not point elsewhere."""
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise CannotLoad(
+            f"{base.name} was to be read.",
+            f"Its index names the file {name!r}, which is not in the folder.",
+            "Save the model again with save_pretrained.",
+        )
+    return base / name
+
+
+def _weight_files(base: Path) -> list[Path]:
+    index = base / "model.safetensors.index.json"
+    if index.exists():
+        names = read_json(index).get("weight_map")
+        if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+            raise CannotLoad(f"{base.name} was to be read.", f"{index.name} has no weight_map.")
+        files = [_in(base, name) for name in sorted(set(names.values()))]
+        missing = [path.name for path in files if not path.exists()]
+        if missing:
+            raise CannotLoad(
+                f"{base.name} was to be read.",
+                f"{len(missing)} of its {len(files)} weight files are missing: "
+                + ", ".join(missing[:3]),
+                "Copy or download the whole folder.",
+            )
+        return files
+    found = sorted(base.glob("*.safetensors"))
+    whole = [path for path in found if path.name == "model.safetensors"]
+    if whole or len(found) == 1:
+        return whole or found
+    if len(found) > 1:
+        raise CannotLoad(
+            f"{base.name} was to be read.",
+            f"It has {len(found)} safetensors files and no {index.name}.",
+            "Save the model with save_pretrained, which writes the index.",
+        )
+    pickled = sorted(p.name for p in base.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    raise CannotLoad(
+        f"{base.name} was to be read.",
+        f"Its weights are in {pickled[0]}, a pickle, which can run code when it is opened; "
+        "it was not opened."
+        if pickled
+        else "It has no safetensors file.",
+        "Save the model again where you trust it: model.save_pretrained(folder), which writes "
+        "safetensors.",
+    )
+
+
+def _header(path: Path) -> dict[str, Stored]:
+    """Read a safetensors header and check every claim in it against the file."""
+    size = path.stat().st_size
+
+    def broken(found: str) -> CannotLoad:
+        return CannotLoad(
+            f"The weights in {path.name} were to be read.", found, "Copy or download it again."
+        )
+
+    with path.open("rb") as file:
+        n = int.from_bytes(file.read(8), "little")
+        if size < 8 or n > min(_MOST_HEADER, size - 8):
+            raise broken(
+                f"The file has {size:,} bytes and says that its header alone has {n:,}: it is "
+                "truncated or no safetensors file."
+            )
+        try:
+            header = json.loads(file.read(n))
+            entries = {name: _entry(path, e) for name, e in header.items() if name[:2] != "__"}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise broken(f"Its header cannot be read: {error}.") from error
+    end = 0
+    for name, (stored, start, stop) in sorted(entries.items(), key=lambda item: item[1][1:]):
+        if stop - start != stored.numel * _BYTES[stored.dtype] or start != end:
+            raise broken(f"The header's entry for {name!r} contradicts itself.")
+        end = stop
+    if end != size - 8 - n:
+        raise broken(
+            f"Its header declares {end:,} bytes of tensors; the file holds {size - 8 - n:,}."
+        )
+    return {name: stored for name, (stored, _, _) in entries.items()}
+
+
+def _entry(path: Path, entry: dict[str, Any]) -> tuple[Stored, int, int]:
+    start, stop = entry["data_offsets"]
+    shape = tuple(entry["shape"])
+    numbers = (start, stop, *shape)
+    if not all(isinstance(n, int) and n >= 0 for n in numbers) or entry["dtype"] not in _BYTES:
+        raise ValueError(f"an entry is {str(entry)[:100]}")
+    return Stored(path, entry["dtype"], shape), start, stop

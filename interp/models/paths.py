@@ -1,0 +1,49 @@
+"""Which folders of this machine a model may be read from (torch-free).
+
+A name that a person types may be a path. Only folders under the allowed roots are read, and a
+link that leads out of them is refused: a server that is open to others would otherwise tell them
+what lies on its disk.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from interp.config import settings
+from interp.errors import CannotLoad
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether ``name`` is meant as a folder of this machine rather than as a model's name."""
+    return name.startswith(("/", "./", "../", "~", ".\\", "..\\")) or name in (".", "..")
+
+
+def allowed(path: str | Path, roots: tuple[Path, ...] | None = None) -> Path:
+    """Return ``path`` with all links followed, if it lies under an allowed root.
+
+    Args:
+        path: What was typed, or a file that a folder links to.
+        roots: The allowed roots (default: the settings').
+
+    Raises:
+        CannotLoad: It does not, or is no path at all.
+    """
+    roots = roots or settings().model_roots
+    try:
+        real = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CannotLoad(
+            f"The path {str(path)[:200]!r} was given.",
+            f"It cannot be followed: {error}.",
+            "Type the path of a folder.",
+        ) from error
+    if not any(real.is_relative_to(root) for root in roots):
+        led = "" if str(real) == str(path) else f" leads to {str(real)!r}, which"
+        raise CannotLoad(
+            f"The path {str(path)!r} was given.",
+            f"It{led} is not under a folder that models may be read from: "
+            + ", ".join(str(root) for root in roots)
+            + ".",
+            "Move the model there, or start the app with BECAUSE_MODEL_ROOTS naming its folder.",
+        )
+    return real
