@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from interp.errors import InterpError
 
 if TYPE_CHECKING:
+    import torch
+
     from interp.analyses._record import Spec
     from interp.answers import Answer
     from interp.models.load import LoadedModel
 
-__all__ = ["InterpError", "get", "kinds", "load_model", "parse", "run", "submit"]
+__all__ = ["InterpError", "get", "kinds", "load_model", "parse", "push", "run", "submit"]
 
 
 def kinds() -> tuple[str, ...]:
@@ -29,11 +31,40 @@ def kinds() -> tuple[str, ...]:
     return analyses.kinds()
 
 
-def load_model(name: str, device: str | None = None) -> LoadedModel:
-    """Load a model by name; see ``interp.models.load.load``."""
+def load_model(
+    name: str, device: str | None = None, dtype: str | torch.dtype | None = None
+) -> LoadedModel:
+    """Load a model; one that is not known yet is added first.
+
+    Args:
+        name: A bundled or added model, ``org/model`` of the hub, a short name that
+            TransformerLens knows, or a folder in the hub's format.
+        device: Where to; by default CUDA, then MPS, then the CPU.
+        dtype: "float32" (the default), "bfloat16", "float16" or "float64".
+
+    Raises:
+        InterpError: There is no such model, it cannot be read, or it does not fit.
+    """
+    from interp.models.add import known
     from interp.models.load import load
 
-    return load(name, device)
+    return load(known(name).name, device, dtype)
+
+
+def push(name: str, model: Any, tokenizer: Any = None) -> str:
+    """Make a model of this notebook available to the app; return the name that specs call it by.
+
+    Args:
+        name: What to call it, e.g. "local/after-step-300".
+        model: A HookedTransformer, a model of transformers, or a folder in the hub's format.
+        tokenizer: Its tokenizer, where the model brings none.
+
+    Raises:
+        InterpError: The name or the model cannot be used.
+    """
+    from interp.models.push import push as take
+
+    return take(name, model, tokenizer).name
 
 
 def parse(spec: str | dict[str, Any]) -> Spec:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import psutil
 import torch
 
 from interp.jobs.provenance import versions
+from interp.jobs.residents import memory
 
 
 def describe(device: torch.device, *, memory_only: bool = False) -> dict[str, Any]:
     """Return free and total bytes and, unless ``memory_only``, name, matrix rate and versions."""
+    free, total = memory(device)
+    name = str(device)
     if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
         name = f"{device} ({torch.cuda.get_device_name(device)})"
-    else:
-        memory = psutil.virtual_memory()
-        free, total = memory.available, memory.total
-        name = str(device)
     sizes = {"free_bytes": free, "total_bytes": total}
     if memory_only:
         return sizes

@@ -2,34 +2,73 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from threading import RLock
 
-from interp.models.load import LoadedModel, load
+import psutil
+import torch
 
-MOST = 4
+from interp.models import catalogue, fit
+from interp.models.checkpoint import Progress
+from interp.models.info import ModelInfo
+from interp.models.load import LoadedModel, load, pick_device
 
 
 class Residents:
     """Loaded models by name, on one device."""
 
     def __init__(self, device: str = "") -> None:
-        from interp.models.load import pick_device
-
         self.device = pick_device(device)
         self._models: OrderedDict[str, LoadedModel] = OrderedDict()
         self._lock = RLock()
 
-    def get(self, name: str) -> LoadedModel:
-        """Return the model ``name``, loading it if it is not there."""
+    def get(self, name: str, progress: Progress | None = None) -> LoadedModel:
+        """Return the model ``name``; load it if it is not there, making room if need be.
+
+        Raises:
+            DoesNotFit: It does not fit even with everything else unloaded.
+            CannotLoad: Its files cannot be read.
+        """
         with self._lock:
-            if name not in self._models:
-                self._models[name] = load(name, self.device)
+            info = catalogue.info(name)
+            held = self._models.get(name)
+            if held is None or held.info.weights != info.weights:
+                self.drop(name)
+                self._make_room(info)
+                self._models[name] = load(name, self.device, progress=progress)
             self._models.move_to_end(name)
-            while len(self._models) > MOST:
-                self._models.popitem(last=False)
             return self._models[name]
 
-    def names(self) -> list[str]:
-        """List what is loaded, most recently used last."""
-        return list(self._models)
+    def drop(self, name: str) -> None:
+        """Unload a model; one that is not loaded is none to unload."""
+        with self._lock:
+            if self._models.pop(name, None) is not None:
+                gc.collect()
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each loaded model, the most recently used last."""
+        return {name: model.bytes for name, model in list(self._models.items())}
+
+    def described(self) -> fit.Device:
+        """Say what the device has and what unloading would free."""
+        free, total = memory(self.device)
+        return fit.Device(str(self.device), free, total, sum(self.sizes().values()))
+
+    def _make_room(self, info: ModelInfo) -> None:
+        while not (found := fit.check(info, self.described())).fits or found.unloads:
+            if not found.fits:
+                raise fit.refuse(info, found)
+            self.drop(next(iter(self._models)))
+
+
+def memory(device: torch.device) -> tuple[int, int]:
+    """Return the free and total bytes of a device; what torch keeps of its own counts as free."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + kept, total
+    found = psutil.virtual_memory()
+    return found.available, found.total

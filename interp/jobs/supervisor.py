@@ -117,6 +117,7 @@ class Supervisor:
         take_from_dead(self.store)
         for row in gone:
             self.store.workers.end(row.owner)
+            self.store.orders.lost(row.owner)
             owner_lock(home, row.owner).remove()
         for slot, watched in self._slots.items():
             child = watched.child

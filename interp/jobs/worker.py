@@ -61,6 +61,7 @@ class Worker:
         server = FileLock(self.store.home, "server")
         seen = time.monotonic()
         while not self._leave.is_set():
+            self._orders()
             claim = self.store.queue.claim(self.owner)
             if claim is not None:
                 execute(self.store, claim, self.residents, hooks)
@@ -77,12 +78,23 @@ class Worker:
         """Run the short jobs that wait, between two steps of a long one."""
         from interp.jobs.execute import execute
 
+        self._orders()
         until = time.monotonic() + _SHORT_TURN_S
         while not self._leave.is_set() and time.monotonic() < until:
             claim = self.store.queue.claim(self.owner, lane=0)
             if claim is None:
                 break
             execute(self.store, claim, self.residents)
+
+    def _orders(self) -> None:
+        """Carry out what is asked about models."""
+        from interp.jobs.orders import carry_out
+
+        while not self._leave.is_set():
+            order = self.store.orders.take(self.owner, self.slot)
+            if order is None:
+                break
+            carry_out(self.store, order, self.residents)
 
     def _beat(self) -> None:
         from interp.jobs.device import describe
@@ -91,7 +103,7 @@ class Worker:
         while True:
             try:
                 about = describe(self.residents.device, memory_only=told)
-                self.store.workers.beat(self.owner, **about, models=self.residents.names())
+                self.store.workers.beat(self.owner, **about, models=self.residents.sizes())
                 told = True
             except Exception:
                 # A locked database or a full disk may pass within the lease; a device that no

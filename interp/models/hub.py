@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -200,7 +200,7 @@ _NO_ANSWER = "The hub could not be reached"
 
 
 @contextmanager
-def _said(asked: str) -> Iterator[None]:
+def _said(asked: str) -> Generator[None]:
     """Turn what the hub's library raises into a sentence."""
     from huggingface_hub import errors
 

@@ -113,9 +113,10 @@ def _with_dtype(info: ModelInfo, dtype: str | torch.dtype | None) -> ModelInfo:
 
 
 def _weights(info: ModelInfo, dtype: torch.dtype, progress: Progress | None) -> dict[str, Tensor]:
+    if info.source != "bundled":
+        registry.check_unchanged(registry.entries()[registry.split(info.name)[0]])
     if info.source in ("bundled", "notebook"):
         return {n: t.to(dtype) for n, t in load_file(info.folder / "weights.safetensors").items()}
-    registry.check_unchanged(registry.entries()[registry.split(info.name)[0]])
     roots = (hub.cache(),) if info.source == "hub" else None
     return read_weights(open_checkpoint(info.folder, roots), dtype, progress)
 

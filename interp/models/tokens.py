@@ -151,7 +151,7 @@ def answer_id(model: ModelInfo, answer: str) -> int:
     found = known.ids.get(answer, model.d_out)
     if found < model.d_out:
         return found
-    if len(known.texts) <= _SMALL:
+    if known.spaces_are_text:
         raise _no_answer(answer, "one token of the model", answer_names(model))
     cut = ", ".join(repr(piece) for piece in pieces(model, answer[:200])[:8])
     spaced = " " + answer.strip()

@@ -103,3 +103,22 @@ workers = sa.Table(
     sa.Column("models", sa.Text),
     sa.Column("versions", sa.Text),
 )
+
+orders = sa.Table(
+    "orders",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("action", sa.String(16), nullable=False),
+    # Empty for whichever worker is free first.
+    sa.Column("slot", sa.String(32), nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("owner", sa.String(32)),
+    sa.Column("said", sa.Text, nullable=False, default=""),
+    sa.Column("done_bytes", sa.BigInteger, nullable=False, default=0),
+    sa.Column("total_bytes", sa.BigInteger, nullable=False, default=0),
+    sa.Column("made", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("ended", sa.Float),
+)

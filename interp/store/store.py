@@ -9,6 +9,7 @@ from interp.config import settings
 from interp.errors import BadInput
 from interp.store.artifacts import Artifacts
 from interp.store.database import Database
+from interp.store.orders import Orders
 from interp.store.queue import Queue
 from interp.store.records import Records
 from interp.store.workers import Workers
@@ -29,6 +30,7 @@ class Store:
         self.records = Records(self.db, self.artifacts)
         self.queue = Queue(self.db, self.records)
         self.workers = Workers(self.db)
+        self.orders = Orders(self.db)
 
     def close(self) -> None:
         """Close the database."""

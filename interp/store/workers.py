@@ -16,7 +16,11 @@ from interp.store.schema import workers
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """One worker. ``beat`` is a counter: only whether it moves means anything."""
+    """One worker.
+
+    ``beat`` is a counter: only whether it moves means anything. ``sizes`` has the bytes of each
+    loaded model, the least recently used first.
+    """
 
     owner: str
     slot: str
@@ -26,8 +30,13 @@ class WorkerRow:
     total_bytes: int | None
     free_bytes: int | None
     flop_per_s: float | None
-    models: tuple[str, ...]
+    sizes: dict[str, int]
     versions: dict[str, str]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the loaded models."""
+        return tuple(self.sizes)
 
 
 class Workers:
@@ -80,8 +89,14 @@ class Workers:
                 total_bytes=row["total_bytes"],
                 free_bytes=row["free_bytes"],
                 flop_per_s=row["flop_per_s"],
-                models=tuple(json.loads(row["models"] or "[]")),
+                sizes=_sizes(row["models"]),
                 versions=json.loads(row["versions"] or "{}"),
             )
             for row in rows
         ]
+
+
+def _sizes(text: str | None) -> dict[str, int]:
+    """Read the loaded models; rows of ended workers of the first version have names only."""
+    told = json.loads(text or "{}")
+    return dict.fromkeys(told, 0) if isinstance(told, list) else told
