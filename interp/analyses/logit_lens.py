@@ -76,7 +76,8 @@ def cost(spec: LogitLens, behavior: Behavior) -> Cost:
     """One pass, and an unembedding a layer."""
     model = catalogue.info(spec.model)
     n = behavior.lengths[0]
-    size = 8 * n * (model.n_layers + 1) * (model.d_out + model.d_model)
+    # Of one depth: logits, and log-probabilities, probabilities and their product in float64.
+    size = 30 * n * model.d_out + 4 * n * (model.n_layers + 1) * model.d_model
     return Cost(tokens=2 * n, passes=2, bytes=size)
 
 
@@ -88,11 +89,15 @@ def run(spec: LogitLens, ctx: Context) -> Generator[Step[Result], None, None]:
 
     model = ctx.load(spec.model)
     names, ids = tokens.answer_names(model.info), ctx.inputs.clean[0]
-    lens = logit_lens(model, torch.tensor(ids), TOP)
-    read = ctx.inputs.read_at(0)
-    answer = ctx.inputs.answers[0] if ctx.inputs.answers else int(lens.top[-1, read, 0])
-    p = lens.logp.exp()
-    followed = lens.logp[..., answer]
+    lens, depths = logit_lens(model, torch.tensor(ids)), model.info.n_layers + 1
+    last, read = lens.log_probs(depths - 1), ctx.inputs.read_at(0)
+    answer = ctx.inputs.answers[0] if ctx.inputs.answers else int(last[read].argmax())
+    readings = [_reading(lens.log_probs(depth), last, answer) for depth in range(depths)]
+
+    def at_every_depth(name: str) -> np.ndarray:
+        return np.stack([reading[name] for reading in readings])
+
+    top = at_every_depth("top")
     yield Step(
         1.0,
         Result(
@@ -102,17 +107,29 @@ def run(spec: LogitLens, ctx: Context) -> Generator[Step[Result], None, None]:
             space=ctx.inputs.space,
             n_outputs=len(names),
             answer=names[answer],
-            top=tuple(
-                tuple(tuple(names[i] for i in cell) for cell in row) for row in lens.top.tolist()
-            ),
-            top_p=p.gather(-1, lens.top).numpy(),
-            answer_p=followed.exp().numpy(),
-            # Ties count against the answer: a uniform reading puts it last, not first.
-            answer_rank=(lens.logp >= followed[..., None] - TIE).sum(-1).double().numpy(),
-            entropy_nats=-(p * lens.logp).sum(-1).numpy(),
-            kl_nats=(p[-1] * (lens.logp[-1] - lens.logp)).sum(-1).numpy(),
+            top=tuple(tuple(tuple(names[i] for i in cell) for cell in row) for row in top.tolist()),
+            top_p=at_every_depth("top_p"),
+            answer_p=at_every_depth("answer_p"),
+            answer_rank=at_every_depth("answer_rank"),
+            entropy_nats=at_every_depth("entropy_nats"),
+            kl_nats=at_every_depth("kl_nats"),
         ),
     )
+
+
+def _reading(logp: Any, last: Any, answer: int) -> dict[str, np.ndarray]:
+    """Reduce the log-probabilities ``[pos, output]`` at one depth to what is shown of them."""
+    p, followed = logp.exp(), logp[:, answer]
+    top = logp.topk(min(TOP, logp.shape[-1]), dim=-1).indices
+    return {
+        "top": top.numpy(),
+        "top_p": p.gather(-1, top).numpy(),
+        "answer_p": followed.exp().numpy(),
+        # Ties count against the answer: a uniform reading puts it last, not first.
+        "answer_rank": (logp >= followed[:, None] - TIE).sum(-1).double().numpy(),
+        "entropy_nats": -(p * logp).sum(-1).numpy(),
+        "kl_nats": (last.exp() * (last - logp)).sum(-1).numpy(),
+    }
 
 
 def figures(result: Result) -> list[NamedFigure]:

@@ -6,9 +6,17 @@ import logging
 import secrets
 import time
 
+import numpy as np
+import torch
+
+from interp.engine import read_out, unembed
 from interp.errors import InterpError
 from interp.jobs.residents import Residents
+from interp.models import catalogue, deviation, fit, registry
 from interp.models.add import add
+from interp.models.checkpoint import Progress
+from interp.models.info import BYTES
+from interp.models.load import LoadedModel
 from interp.store import Store
 from interp.store.orders import Order
 
@@ -42,6 +50,7 @@ def carry_out(store: Store, order: Order, residents: Residents) -> None:
                 progress=progress,
             ).name
         residents.get(name, progress)
+        _measure(name, residents, progress)
         store.orders.finish(order.id, name)
     except InterpError as error:
         parts = {"asked": error.asked, "found": error.found, "works": error.works}
@@ -51,3 +60,29 @@ def carry_out(store: Store, order: Order, residents: Residents) -> None:
         _LOG.exception("fault %s", fault)
         said = {"fault": fault, "type": type(error).__name__, "asked": str(error)[:300]}
         store.orders.fail(order.id, said)
+
+
+def _measure(name: str, residents: Residents, progress: Progress) -> None:
+    """Measure what a smaller precision does to a model, where its float32 fits too."""
+    info = catalogue.info(name)
+    if BYTES[info.dtype] >= BYTES["float32"] or deviation.measured(info) is not None:
+        return
+    base, processing, _ = registry.split(name)
+    whole = registry.join(base, processing, "float32")
+    prompts = deviation.sample(info)
+    if not prompts or not fit.check(catalogue.info(whole), residents.described()).fits:
+        return
+    progress("Measuring what the precision does", 0, 0)
+    held = whole in residents.sizes()
+    rough, exact = (_logits(residents.get(variant), prompts) for variant in (name, whole))
+    deviation.keep(info, deviation.compare(exact, rough))
+    if not held:
+        residents.drop(whole)
+    residents.get(name, progress)
+
+
+def _logits(model: LoadedModel, prompts: list[tuple[int, ...]]) -> list[np.ndarray]:
+    """Return the logits ``[pos, output]`` of each prompt."""
+    last = ("resid_post", model.info.n_layers - 1)
+    streams = [read_out(model, torch.tensor([ids]), -1, [last]).acts[last] for ids in prompts]
+    return [unembed(model, stream)[0].float().cpu().numpy() for stream in streams]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -19,25 +18,34 @@ from interp.engine import read_out, unembed
 from interp.models.load import LoadedModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lens:
-    """Log-probabilities in nats at each depth and position, and the ids of the top outputs.
+    """The residual stream of one prompt, to be read at any depth.
 
     Depth 0 is the embedding, depth ``l`` the residual stream after layer ``l - 1``.
     """
 
-    logp: Float[Tensor, "depth pos d_vocab"]
-    top: Int[Tensor, "depth pos k"]
+    model: LoadedModel
+    streams: tuple[Float[Tensor, "1 pos d_model"], ...]
+
+    def log_probs(self, depth: int) -> Float[Tensor, "pos d_vocab"]:
+        """Read every position at one depth: log-probabilities in nats.
+
+        One depth at a time, since all of them together are ``depth x pos x d_vocab`` numbers. The
+        reading is in the model's precision, the sum over outputs in float64.
+
+        Cost: ``pos`` unembeddings.
+        """
+        logits = unembed(self.model, self.streams[depth])[0]
+        return logits.cpu().double().log_softmax(-1)
 
 
-def logit_lens(model: LoadedModel, ids: Int[Tensor, "pos"], k: int) -> Lens:
-    """Read the prompt at every depth and position, in the model's precision, summed in float64.
+def logit_lens(model: LoadedModel, ids: Int[Tensor, "pos"]) -> Lens:
+    """Run the prompt and keep its residual stream at every depth.
 
-    Cost: one forward pass, then ``(n_layers + 1) x pos`` unembeddings.
+    Cost: one forward pass; memory of ``(n_layers + 1) x pos x d_model`` numbers.
     """
     n = model.info.n_layers
     keep = [("resid_pre", 0), *(("resid_post", layer) for layer in range(n))]
     run = read_out(model, ids[None], -1, keep)
-    logits = unembed(model, torch.cat([run.acts[name] for name in keep]))
-    logp = logits.cpu().double().log_softmax(-1)
-    return Lens(logp, logp.topk(min(k, logp.shape[-1]), dim=-1).indices)
+    return Lens(model, tuple(run.acts[name] for name in keep))
