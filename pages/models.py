@@ -1,5 +1,5 @@
 """Models: what there is to ask, with cards."""
 
-from ui.start import models_page
+from ui.models import models_page
 
 models_page()

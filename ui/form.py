@@ -7,7 +7,7 @@ from typing import Any, get_args
 import streamlit as st
 
 from interp import analyses, behaviors
-from interp.analyses._fields import kind_of
+from interp.analyses._fields import kind_of, limits
 from interp.errors import BadInput, InterpError, UnknownName
 from interp.methods.effects import METRICS
 from interp.models import catalogue, tokens
@@ -41,7 +41,6 @@ def draw(kind: str) -> dict[str, Any]:
             if kind_of(spec, name) == "seed":
                 drawn[name] = _seed(kind, name)
     fields |= drawn
-    state.write_address(kind, fields)
     return fields
 
 
@@ -96,16 +95,18 @@ def model_start(kind: str, model: str) -> dict[str, Any]:
     by_type = {kind_of(spec, name): name for name in spec.model_fields}
     fields: dict[str, Any] = {by_type["model"]: model}
     card = catalogue.card(model).facts
-    for example in card.get("examples", ()):
-        if example["kind"] == kind:
-            if "pairs" in by_type:
-                fields[by_type["pairs"]] = [{p: example[p] for p in state.PAIR_PARTS}]
-            if "prompt" in by_type:
-                fields[by_type["prompt"]] = example["clean"]
-            break
-    for empty in ("behavior", "answer"):
-        if empty in by_type:
-            fields[by_type[empty]] = ""
+    # An example of another kind has a prompt that the model reads, too.
+    for example in sorted(card.get("examples", ()), key=lambda e: e["kind"] != kind)[:1]:
+        if "pairs" in by_type:
+            fields[by_type["pairs"]] = [{p: example[p] for p in state.PAIR_PARTS}]
+        if "prompt" in by_type:
+            fields[by_type["prompt"]] = example["clean"]
+    for name in spec.model_fields:
+        if kind_of(spec, name) in ("behavior", "answer"):
+            fields[name] = ""
+    for first in ("layer", "head"):
+        if first in by_type:
+            fields[by_type[first]] = 0
     return fields
 
 
@@ -127,13 +128,17 @@ def _prompt(kind: str, name: str) -> str:
     return text
 
 
-def _answer(kind: str, name: str, label: str = "Output to follow") -> str:
+def _answer(kind: str, name: str, label: str = "") -> str:
+    """Draw the choice of an output; without a label it stands alone, and may be the model's own."""
+    compared = "foil" in analyses.get(kind).spec.model_fields
+    own = "" if label else "the model's next" if name == "foil" else "the model's own"
+    label = label or {"foil": "Foil"}.get(name, "Answer" if compared else "Output to follow")
     info = catalogue.info(_current_model(kind))
     outputs = tokens.answer_names(info)
     help_text = glossary.tip("answer" if name != "foil" else "foil")
     key = state.key(kind, name)
     if len(outputs) > _MOST_OUTPUTS:
-        return st.text_input(label, key=key, help=help_text)
+        return st.text_input(label, key=key, help=help_text, placeholder=own or None)
     options = ["", *outputs]
     if state.value(kind, name) not in options:
         options.append(state.value(kind, name))
@@ -141,9 +146,7 @@ def _answer(kind: str, name: str, label: str = "Output to follow") -> str:
         label,
         options,
         key=key,
-        format_func=lambda o: (
-            o or ("the model's own" if name == "answer" and label[0] == "O" else "none")
-        ),
+        format_func=lambda o: o or own or "none",
         help=help_text,
     )
 
@@ -264,6 +267,59 @@ def _whole(kind: str, name: str, limits: tuple[int, int], fallback: int) -> None
         state.put(kind, {name: fallback})
 
 
+def _layer(kind: str, name: str) -> int:
+    info = catalogue.info(_current_model(kind))
+    return _numbered(kind, name, info.n_layers, "L")
+
+
+def _head(kind: str, name: str) -> int:
+    info = catalogue.info(_current_model(kind))
+    return _numbered(kind, name, info.n_heads, "H")
+
+
+def _numbered(kind: str, name: str, n: int, letter: str) -> int:
+    """Choose one of the model's layers, or of the heads of each of them."""
+    _whole(kind, name, (0, n - 1), 0)
+    return st.selectbox(
+        name.capitalize(),
+        range(n),
+        key=state.key(kind, name),
+        format_func=lambda i: f"{letter}{i}",
+        help=glossary.tip(name),
+    )
+
+
+def _whole_number(kind: str, name: str) -> int:
+    field, (low, high) = _bounded(kind, name)
+    _whole(kind, name, (low, high), state.example(kind)[name])
+    key = state.key(kind, name)
+    return int(st.number_input(_label(kind, name), low, high, key=key, help=field.description))
+
+
+def _number(kind: str, name: str) -> float:
+    field, (low, high) = _bounded(kind, name)
+    low, high, asked = float(low), float(high), state.value(kind, name)
+    if not isinstance(asked, int | float) or not low <= asked <= high:
+        wanted = f"It must be a number from {low:g} to {high:g}."
+        parts.advice(BadInput(f"The field {name!r} was {asked!r}.", wanted))
+        state.put(kind, {name: state.example(kind)[name]})
+    key, step = state.key(kind, name), (high - low) / 50
+    return float(
+        st.number_input(
+            _label(kind, name), low, high, step=step, key=key, help=field.description, format="%g"
+        )
+    )
+
+
+def _bounded(kind: str, name: str) -> tuple[Any, tuple[Any, Any]]:
+    spec = analyses.get(kind).spec
+    return spec.model_fields[name], limits(spec, name)
+
+
+def _label(kind: str, name: str) -> str:
+    return analyses.get(kind).spec.model_fields[name].title or name.capitalize()
+
+
 def _seed(kind: str, name: str) -> int:
     _whole(kind, name, (0, 2**31 - 1), 0)
     field = analyses.get(kind).spec.model_fields[name]
@@ -287,4 +343,8 @@ _DRAW = {
     "count": _count,
     "site": _site,
     "choice": _choice,
+    "layer": _layer,
+    "head": _head,
+    "whole": _whole_number,
+    "number": _number,
 }

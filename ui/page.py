@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -9,9 +11,10 @@ import streamlit as st
 from interp import analyses
 from interp.answers import Answer, get
 from interp.errors import InterpError
+from interp.figures.named import NamedFigure
 from interp.jobs.submit import Prepared, prepare, submit
 from interp.store import Record, State
-from ui import form, parts, state
+from ui import beside, form, parts, state
 from ui.resources import store
 
 
@@ -21,65 +24,118 @@ def method_page(kind: str) -> None:
     analysis = analyses.get(kind)
     st.title(analysis.page[1])
     st.markdown(parts.escape(analysis.about))
-    record = ask(kind)
-    if record is None:
-        return
-    if record.state.is_final:
-        show(record.id)
-    else:
-        follow(record.id)
+    asked = ask(kind)
+    if len(asked) == 1:
+        _answer(asked[0])
+    elif asked:
+        _side_by_side(kind, asked)
 
 
-def ask(kind: str) -> Record | None:
-    """Draw the form, the question in plain words and Run; return the record of this question."""
-    with st.container(border=True):
-        fields = form.draw(kind)
-        try:
-            ready = prepare(fields)
-        except InterpError as error:
-            parts.advice(error)
-            st.button("Run", disabled=True, key=f"run/{kind}")
-            return None
-        st.markdown(f"**{parts.escape(ready.analysis.question(ready.spec))}**")
-        record = store().records.find(ready.key)
-        _run_button(kind, ready, record)
-    if record is None:
+@dataclass(frozen=True)
+class Asked:
+    """A question as the form has it, and its record if it was asked before."""
+
+    fields: dict[str, Any]
+    record: Record | None
+
+
+def _answer(asked: Asked, figures: Sequence[NamedFigure] = ()) -> None:
+    if asked.record is None:
         st.info(
             "This question has not been asked yet. Press Run; "
             "the figure fills in while it is computed. The address of this page holds the question."
         )
-    return record
+    elif asked.record.state.is_final:
+        show(asked.record.id, figures)
+    else:
+        follow(asked.record.id)
 
 
-def _run_button(kind: str, ready: Prepared, record: Record | None) -> None:
+def _side_by_side(kind: str, asked: list[Asked]) -> None:
+    """Draw two answers in two columns, on the same limits where both are there."""
+    found = [None if one.record is None else get(store(), one.record.id) for one in asked]
+    drawn = [
+        answer.analysis.figures(answer.result)
+        if answer is not None and answer.analysis and answer.result is not None
+        else []
+        for answer in found
+    ]
+    if all(drawn):
+        beside.same_limits(drawn)
+        st.caption("Both are drawn on the same limits.")
+    for column, one, figures in zip(st.columns(2), asked, drawn, strict=True):
+        with column:
+            beside.heading(kind, one.fields)
+            _answer(one, figures)
+
+
+def ask(kind: str) -> list[Asked]:
+    """Draw the form, the question in plain words and Run; return the one or two questions asked."""
+    with st.container(border=True):
+        fields = form.draw(kind)
+        other = beside.ask(kind, fields)
+        state.write_address(kind, fields, beside.params(kind))
+        wanted = [fields] if other is None else [fields, other]
+        try:
+            ready = [prepare(one) for one in wanted]
+        except InterpError as error:
+            parts.advice(error)
+            st.button("Run", disabled=True, key=f"run/{kind}")
+            return []
+        for one in ready:
+            st.markdown(f"**{parts.escape(one.analysis.question(one.spec))}**")
+        records = [store().records.find(one.key) for one in ready]
+        _run_button(kind, ready, records)
+    _other_looks(kind, fields)
+    return [Asked(one, record) for one, record in zip(wanted, records, strict=True)]
+
+
+def _other_looks(kind: str, fields: dict[str, Any]) -> None:
+    """Offer the other ways to look at the same model and prompt."""
+    mine = beside.by_type_of(kind)
+    if analyses.get(kind).page[0] != "Look" or "prompt" not in mine:
+        return
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.caption("The same model and prompt:", width="content")
+    for other in analyses.in_group("Look"):
+        theirs = beside.by_type_of(other)
+        if not {"model", "prompt"} <= set(theirs):
+            continue
+        same = {theirs[part]: fields[mine[part]] for part in ("model", "prompt")}
+        title = analyses.get(other).page[1]
+        if row.button(title, key=f"look/{kind}/{other}", disabled=other == kind, type="tertiary"):
+            open_form({"kind": other, **same})
+
+
+def _run_button(kind: str, ready: list[Prepared], records: list[Record | None]) -> None:
     """Run, with what it will take; a question that has its answer is not run again by accident."""
-    answered = record is not None and record.state in (
-        State.DONE,
-        State.QUEUED,
-        State.RUNNING,
-        State.CANCELLING,
-    )
+    states = [None if record is None else record.state for record in records]
+    left = [one for one, at in zip(ready, states, strict=True) if at not in _ANSWERED]
     button, note = st.columns([1, 5], vertical_alignment="center")
-    label = "Retry" if record is not None and not answered else "Run"
+    tried = any(at is not None and at not in _ANSWERED for at in states)
     button.button(
-        label,
+        "Retry" if tried else "Run",
         type="primary",
-        disabled=answered,
+        disabled=not left,
         key=f"run/{kind}",
         on_click=_run,
-        args=(ready,),
+        args=(left,),
         width="stretch",
     )
-    if record is not None and record.state == State.DONE:
+    if left:
+        note.caption(" · ".join(_estimate(one) for one in left))
+    elif all(at == State.DONE for at in states):
         note.caption("Answered below. Change the question to ask another.")
-    elif answered:
-        note.caption("Asked; the answer fills in below.")
     else:
-        note.caption(_estimate(ready))
+        note.caption("Asked; the answer fills in below.")
 
 
-def _run(ready: Prepared) -> None:
-    submit(store(), ready.spec, parent=state.param(state.FROM) or None)
+_ANSWERED = (State.DONE, State.QUEUED, State.RUNNING, State.CANCELLING)
+
+
+def _run(ready: list[Prepared]) -> None:
+    for one in ready:
+        submit(store(), one.spec, parent=state.param(state.FROM) or None)
 
 
 def _estimate(ready: Prepared) -> str:
@@ -116,7 +172,7 @@ def follow(name: str) -> None:
     if answer.result is None:
         st.caption("The figure appears with the first cells.")
         return
-    _figures(answer, live=True)
+    _figures(answer, (), live=True)
 
 
 def _progress(record: Record) -> str:
@@ -132,8 +188,13 @@ def _progress(record: Record) -> str:
     return f"{record.fraction:.0%} computed{left}{again}"
 
 
-def show(name: str) -> None:
-    """Draw a finished record: figure, sentence, scale, share row and what to ask next."""
+def show(name: str, figures: Sequence[NamedFigure] = ()) -> None:
+    """Draw a finished record: figure, sentence, scale, share row and what to ask next.
+
+    Args:
+        name: The record's id.
+        figures: Its figures, where they are not to be drawn as they are by themselves.
+    """
     answer = get(store(), name)
     record = answer.record
     if answer.analysis is None:
@@ -155,24 +216,26 @@ def show(name: str) -> None:
     if answer.result is None:
         parts.share(answer)
         return
-    _figures(answer, live=False)
+    _figures(answer, figures, live=False)
     for i, score in enumerate(answer.analysis.scores(answer.result)):
         parts.score(score, key=f"score/{name}/{i}")
     parts.share(answer)
     _next(answer)
 
 
-def _figures(answer: Answer, *, live: bool) -> None:
+def _figures(answer: Answer, given: Sequence[NamedFigure], *, live: bool) -> None:
     """Draw the main figure, the sentence, and the other figures beside each other."""
     assert answer.analysis is not None
-    main, *others = answer.analysis.figures(answer.result)
+    main, *others = given or answer.analysis.figures(answer.result)
     mode = "live" if live else "done"
     cell = parts.figure(main, key=f"{mode}/{answer.id}/{main.name}")
     st.info(parts.escape(answer.verdict))
     if cell is not None and not live:
         _cell(answer, cell)
     if others and not live:
-        for column, named in zip(st.columns(len(others)), others, strict=True):
+        # Beside another answer there is half the width: one below the other.
+        columns = [st.container() for _ in others] if given else st.columns(len(others))
+        for column, named in zip(columns, others, strict=True):
             with column:
                 parts.figure(named, key=f"{mode}/{answer.id}/{named.name}")
 

@@ -105,7 +105,17 @@ def figure(named: NamedFigure, key: str) -> dict[str, Any] | None:
         st.plotly_chart(named.figure, key=key, config=config)
     if named.caption:
         st.caption(escape(named.caption))
+    if named.texts:
+        texts(named.texts)
     return clicked
+
+
+def texts(labelled: Sequence[tuple[str, str]]) -> None:
+    """Draw plain texts with their labels, each to be copied as it is; many scroll in a box."""
+    with st.container(height=360 if len(labelled) > 4 else "content", border=False):
+        for label, text in labelled:
+            st.caption(escape(label))
+            st.code(text, language=None, wrap_lines=True)
 
 
 def data(figures: Sequence[NamedFigure], key: str) -> None:

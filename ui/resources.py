@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from functools import lru_cache
 from threading import Lock
 
+from interp.models.add import Described, describe
 from interp.store import Store, open_store
 from interp.worked import add_worked
 
@@ -19,3 +22,13 @@ def store() -> Store:
             add_worked(opened)
             _READY.add(str(opened.home))
     return opened
+
+
+def described(name: str, revision: str) -> Described:
+    """Say what a folder or a name of the hub is; asked again after half a minute."""
+    return _described(name, revision, int(time.monotonic() / 30))
+
+
+@lru_cache(maxsize=64)
+def _described(name: str, revision: str, half_minute: int) -> Described:
+    return describe(name, revision)

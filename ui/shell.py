@@ -33,9 +33,8 @@ def draw() -> None:
 
 def _pages() -> dict[str, list[Any]]:
     groups = {group: [_page(*entry) for entry in entries] for group, entries in _FIXED.items()}
-    for kind in analyses.kinds():
-        group, title = analyses.get(kind).page
-        groups[group].append(_page(kind, title))
+    for group, pages in groups.items():
+        pages += [_page(kind, analyses.get(kind).page[1]) for kind in analyses.in_group(group)]
     return {group: pages for group, pages in groups.items() if pages}
 
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
-from interp import analyses
 from interp.answers import get
 from interp.config import APP_VERSION
 from interp.errors import NotFound
-from interp.figures import curves
-from interp.figures.named import NamedFigure
-from interp.models import catalogue, tokens
 from interp.worked import worked
-from ui import form, parts
-from ui.page import open_form
+from ui import parts
 from ui.resources import store
 
 _LEDGER = Path(__file__).resolve().parents[1] / "docs" / "oracles.json"
@@ -76,74 +69,6 @@ def _recent() -> None:
         )
     for record in recent:
         st.markdown(f"[{parts.escape(record.title)}](/record?id={record.id}) · {record.state}")
-
-
-@parts.guarded
-def models_page() -> None:
-    """Draw the table of models and the card of one."""
-    st.title("Models")
-    st.markdown("What is there to ask, how was it made, and what is known about it?")
-    loaded = {name for row in store().workers.alive() for name in row.models}
-    st.dataframe([_model_row(name, loaded) for name in catalogue.names()], hide_index=True)
-    name = st.selectbox("Card", catalogue.names())
-    card = catalogue.card(name)
-    st.header(parts.escape(card.facts["title"]))
-    st.markdown(parts.escape(card.facts["summary"]))
-    left, right = st.columns([3, 2])
-    with left:
-        # The card's own title stands above; its headings are one step too large for a column.
-        st.markdown(re.sub(r"^#+", "####", re.sub(r"^# .*\n", "", card.prose), flags=re.M))
-    with right:
-        _facts(name, card.facts)
-    st.markdown("**Analyses to start with**")
-    starts = [e for e in card.facts.get("examples", ()) if e["kind"] in analyses.kinds()]
-    for example in starts:
-        if st.button(example["label"], key=f"start/{name}/{example['label']}"):
-            open_form(_start(name, example))
-
-
-def _model_row(name: str, loaded: set[str]) -> dict[str, Any]:
-    info, facts = catalogue.info(name), catalogue.card(name).facts
-    return {
-        "model": name,
-        "source": "bundled",
-        "parameters": f"{facts['parameters']:,}",
-        "layers × heads": f"{info.n_layers} × {info.n_heads}",
-        "positions": info.n_ctx,
-        "reads": "left to right" if info.causal else "both ways",
-        "answers": info.answers.space,
-        "state": "loaded" if name in loaded else "loads when asked",
-    }
-
-
-def _facts(name: str, facts: dict[str, Any]) -> None:
-    curve = facts.get("curve") or []
-    if curve:
-        steps = [row["step"] for row in curve]
-        figure = curves.lines(
-            steps,
-            {"share right": np.array([row["accuracy"] for row in curve])},
-            titles=("training step", "share right on held-out strings"),
-        )
-        parts.figure(NamedFigure("curve", "How it was trained", "", figure), key=f"curve/{name}")
-    st.markdown("**Known facts**")
-    for fact in facts["facts"]:
-        st.markdown(
-            parts.escape(f"{fact['claim'].rstrip('.')}: {fact['value']:.4g} {fact['unit']}")
-            + f" (n = {fact['n']:,})"
-        )
-    info = catalogue.info(name)
-    st.caption(f"Reads: {parts.escape(tokens.alphabet(info))}")
-    st.caption(f"Weights {info.weights[:16]} · {info.processing} · licence {facts['licence']}")
-
-
-def _start(name: str, example: dict[str, Any]) -> dict[str, Any]:
-    fields = form.model_start(example["kind"], name)
-    if "pairs" in fields:
-        fields["pairs"] = [{k: example[k] for k in ("clean", "corrupted", "answer", "foil")}]
-    if "prompt" in fields:
-        fields["prompt"] = example["clean"]
-    return {"kind": example["kind"], **fields}
 
 
 @parts.guarded

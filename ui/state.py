@@ -32,6 +32,12 @@ def param(name: str) -> str:
     return str(st.query_params.get(name, ""))
 
 
+def set_params(params: dict[str, str]) -> None:
+    """Make the address of a page hold ``params`` and nothing else."""
+    if dict(st.query_params) != params:
+        st.query_params.from_dict(params)
+
+
 def key(kind: str, field: str) -> str:
     """Return the session key of a form's widget."""
     return f"{kind}/{field}"
@@ -54,15 +60,16 @@ def defaults(kind: str) -> dict[str, Any]:
             if "clean" in given or "pairs" in given:
                 fields[name] = read_pairs(given)
         elif name in given and name != "kind":
-            number = isinstance(fields[name], int)
-            fields[name] = _number(given[name]) if number else given[name]
+            usual = fields[name]
+            number = isinstance(usual, int | float)
+            fields[name] = _number(given[name], type(usual)) if number else given[name]
     return fields
 
 
-def _number(text: str) -> int | str:
+def _number(text: str, kind: type[int] | type[float]) -> float | str:
     """Read a number; what is none stays as it is, and the form says so."""
     try:
-        return int(text)
+        return kind(text)
     except ValueError:
         return text
 
@@ -104,9 +111,9 @@ def to_params(kind: str, fields: dict[str, Any]) -> dict[str, str]:
     return params
 
 
-def write_address(kind: str, fields: dict[str, Any]) -> None:
-    """Make the address hold the form as it stands."""
-    params = to_params(kind, fields)
+def write_address(kind: str, fields: dict[str, Any], more: dict[str, str]) -> None:
+    """Make the address hold the form as it stands, and ``more``."""
+    params = to_params(kind, fields) | more
     if param(FROM):
         params[FROM] = param(FROM)
     if dict(st.query_params) != params:

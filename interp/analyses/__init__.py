@@ -29,6 +29,12 @@ def get(kind: str) -> Analysis[Any, Any]:
     return analysis
 
 
+def in_group(group: str) -> list[str]:
+    """List the kinds of a group of pages in the order in which people are shown them."""
+    found = [kind for kind in kinds() if get(kind).page[0] == group]
+    return sorted(found, key=lambda kind: (get(kind).rank, kind))
+
+
 def parse(spec: str | bytes | dict[str, Any]) -> Spec:
     """Read a spec from JSON or a dict by its ``kind`` field.
 

@@ -125,6 +125,7 @@ class Analysis(Generic[S, R]):
         follow_ups: What to ask next.
         example: A question that a bundled model answers within 2 s.
         cites: Sources of the method.
+        rank: Place of its page within its group; lower ones come first.
         version: Raised when the numbers change.
         needs: Says why a model cannot be asked, or None.
     """
@@ -145,6 +146,7 @@ class Analysis(Generic[S, R]):
     follow_ups: Callable[[S, R], Sequence[FollowUp]]
     example: S
     cites: Sequence[Cite]
+    rank: int = 9
     version: int = 1
     needs: Callable[[ModelInfo], str | None] = lambda _: None
 

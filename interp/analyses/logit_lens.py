@@ -275,6 +275,7 @@ def follow_ups(spec: LogitLens, result: Result) -> list[FollowUp]:
 ANALYSIS = Analysis(
     kind="logit_lens",
     page=("Look", "Explore"),
+    rank=1,
     about="What does the model predict for this prompt, and from which layer on?",
     spec=LogitLens,
     result=Result,

@@ -101,10 +101,9 @@ def add(
     count = sum(t.numel for n, t in checkpoint.tensors.items() if not n.endswith(_DERIVED))
     weights = weights_hash(checkpoint, progress)
     info = replace(found.info, weights=weights, n_parameters=count)
-    named = registry.join(info.name, *variant)
-    _check_variant(info, variant)
+    made = catalogue.variant(info, *variant)
     registry.keep(registry.Entry(info, checkpoint.stamps, (variant,)))
-    return catalogue.info(named)
+    return made
 
 
 def known(name: str) -> ModelInfo:
@@ -116,15 +115,6 @@ def known(name: str) -> ModelInfo:
     if base not in (*catalogue.bundled(), *registry.entries()):
         add(base, variant=(processing, dtype))
     return catalogue.info(registry.join(base, processing, dtype))
-
-
-def _check_variant(info: ModelInfo, variant: tuple[str, str]) -> None:
-    from interp.errors import CannotLoad
-    from interp.models.families import why_not_foldable
-
-    reason = why_not_foldable(info.transformer) if variant[0] == "folded" else None
-    if reason is not None:
-        raise CannotLoad(f"{info.name} was asked for with folded weights.", reason, "Use it raw.")
 
 
 def _roots(info: ModelInfo) -> tuple[Path, ...] | None:

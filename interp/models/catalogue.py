@@ -21,6 +21,7 @@ import yaml
 
 from interp.errors import CannotLoad, UnknownName
 from interp.models import registry, tokens
+from interp.models.families import why_not_foldable
 from interp.models.info import Answers, ModelInfo
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo" / "models"
@@ -64,15 +65,23 @@ def info(name: str) -> ModelInfo:
         if entry is None:
             raise UnknownName.of("model", name, names())
         found = entry.info
-    if processing == "folded":
-        from interp.models.families import why_not_foldable
+    return variant(found, processing, dtype)
 
-        reason = why_not_foldable(found.transformer)
+
+def variant(model: ModelInfo, processing: str, dtype: str) -> ModelInfo:
+    """Describe a raw float32 model under another weight processing and precision.
+
+    Raises:
+        CannotLoad: Folding its weights would change what it computes.
+    """
+    if processing == "folded":
+        reason = why_not_foldable(model.transformer)
         if reason is not None:
-            raise CannotLoad(f"{base} was asked for with folded weights.", reason, "Use it raw.")
-    return replace(
-        found, name=registry.join(base, processing, dtype), processing=processing, dtype=dtype
-    )
+            raise CannotLoad(
+                f"{model.name} was asked for with folded weights.", reason, "Use it raw."
+            )
+    name = registry.join(model.name, processing, dtype)
+    return replace(model, name=name, processing=processing, dtype=dtype)
 
 
 @lru_cache(maxsize=64)
@@ -146,15 +155,6 @@ _STARTS = {
 def _card_of_added(model: ModelInfo) -> Card:
     """Say what the files of an added model say, and three questions that any text model takes."""
     where = f"revision {model.revision} of the hub" if model.revision else str(model.folder)
-    shape = (
-        f"{model.n_layers} layers, {model.n_heads} heads"
-        + (
-            f" sharing {model.n_key_value_heads} key-value heads"
-            if model.n_key_value_heads != model.n_heads
-            else ""
-        )
-        + f", width {model.d_model}, {model.d_vocab:,} tokens"
-    )
     start = (
         ""
         if model.bos is None
@@ -163,11 +163,10 @@ def _card_of_added(model: ModelInfo) -> Card:
             "TransformerLens does; the tokenizer itself does not."
         )
     )
-    summary = f"{model.family}: {shape}."
     examples = [{"kind": kind, "label": label, **_IOI} for kind, label in _STARTS.items()]
     facts = {
         "title": model.name,
-        "summary": summary,
+        "summary": in_words(model),
         "parameters": model.n_parameters,
         "licence": "its publisher's",
         "facts": [],
@@ -179,3 +178,14 @@ def _card_of_added(model: ModelInfo) -> Card:
         "publisher says."
     )
     return Card(facts, prose)
+
+
+def in_words(model: ModelInfo) -> str:
+    """Say family and shape of a model in one line."""
+    shared = model.n_key_value_heads not in (0, model.n_heads)
+    keys = f" sharing {model.n_key_value_heads} key-value heads" if shared else ""
+    return (
+        f"{model.family or 'own architecture'}: {model.n_layers} layers, {model.n_heads} heads"
+        f"{keys}, width {model.d_model}, {model.d_vocab:,} tokens, {model.n_parameters:,} "
+        f"parameters, {model.processing} weights in {model.dtype}"
+    )

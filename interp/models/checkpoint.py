@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from interp.errors import CannotLoad
+from interp.models.families import Architecture, architecture
 from interp.models.paths import allowed
-
-if TYPE_CHECKING:
-    from interp.models.families import Architecture
 
 Progress = Callable[[str, int, int], None]
 """Told what is done, and how many bytes of how many."""
@@ -27,6 +26,11 @@ _BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2,
     "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
+INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+_WEIGHTS = ".safetensors"
+_PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl)")
+_COPY = "Copy or download the whole folder again."
 _MOST_JSON = 64 * 2**20
 _MOST_HEADER = 100 * 2**20
 _CHUNK = 2**24
@@ -48,7 +52,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds. ``files`` are the safetensors files, sorted; ``tensors`` by name."""
+    """What a folder holds. ``files`` are the safetensors files, sorted; ``tensors`` by name.
+
+    Files are named as they are in the folder, though they may be links (in the hub's cache they
+    are).
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -63,8 +71,10 @@ class Checkpoint:
 
     @property
     def stamps(self) -> tuple[tuple[str, int, int], ...]:
-        """Name, size and time of change of each file: by these a change is noticed."""
-        stats = ((path, path.stat()) for path in self.files)
+        """Name, size and time of change of each file that is read: by these a change is noticed."""
+        others = (self.folder / name for name in ("config.json", *TOKENIZER_FILES))
+        read = (*self.files, *(path for path in others if path.exists()))
+        stats = ((path, path.stat()) for path in read)
         return tuple((path.name, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
 
@@ -87,18 +97,30 @@ def open_checkpoint(folder: str | Path, roots: tuple[Path, ...] | None = None) -
             "There is no such folder." if not base.exists() else "That is a file.",
             "Give the folder that holds config.json and the safetensors files.",
         )
-    from interp.models.families import architecture
+    try:
+        return _opened(base, roots)
+    except OSError as error:
+        raise CannotLoad(
+            f"{base.name} was to be read.", f"A file in it cannot be: {error.strerror}.", _COPY
+        ) from error
 
-    config = read_json(allowed(_in(base, "config.json"), roots))
+
+def _opened(base: Path, roots: tuple[Path, ...] | None) -> Checkpoint:
+    config = read_json(within(base, "config.json", roots))
     shape = architecture(config)
-    files = tuple(allowed(path, roots) for path in _weight_files(base))
+    listed = [path.name for path in base.iterdir()]
+    index = read_json(within(base, INDEX, roots)) if INDEX in listed else None
+    files = tuple(
+        within(base, name, roots, link=True) for name in weight_names(base.name, listed, index)
+    )
     tensors: dict[str, Stored] = {}
     for path in files:
         for name, stored in _header(path).items():
             if name in tensors:
                 raise CannotLoad(
                     f"{base.name} was to be read.",
-                    f"The tensor {name!r} is in {tensors[name].file.name} and in {path.name}.",
+                    f"The tensor {name[:200]!r} is in {tensors[name].file.name} and in "
+                    f"{path.name}.",
                     "Save the model again.",
                 )
             tensors[name] = stored
@@ -136,65 +158,98 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CannotLoad: It is missing, too large, or no JSON object.
     """
+    asked, again = f"{path.name} was to be read.", "Copy or download the folder again."
     try:
+        if path.exists() and not path.is_file():
+            raise CannotLoad(asked, "It is not a file.", again)
         if path.stat().st_size > _MOST_JSON:
-            raise ValueError(f"it has more than {_MOST_JSON // 2**20} MB")
+            raise CannotLoad(asked, f"It has more than {_MOST_JSON // 2**20} MB.", again)
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CannotLoad(
-            f"{path.parent.name}/{path.name} was to be read.",
-            "There is no such file in the folder.",
+            asked,
+            f"There is no such file in {path.parent.name}.",
             "Save the model with save_pretrained, which writes it.",
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CannotLoad(
-            f"{path.parent.name}/{path.name} was to be read.", f"It cannot be: {error}."
-        ) from error
+        raise CannotLoad(asked, f"It is no JSON: {str(error)[:200]}.", again) from error
     if not isinstance(found, dict):
-        raise CannotLoad(f"{path.parent.name}/{path.name} was to be read.", "It is no JSON object.")
+        raise CannotLoad(asked, "It is no JSON object.", again)
     return found
 
 
-def _in(base: Path, name: str) -> Path:
-    """Return a file of the folder by its bare name: an index may not point elsewhere."""
+def within(
+    base: Path, name: str, roots: tuple[Path, ...] | None = None, *, link: bool = False
+) -> Path:
+    """Return a file of a folder by its bare name, checked: no other folder, no other root.
+
+    Args:
+        base: The folder.
+        name: Name of the file.
+        roots: Folders that it must lie under (default: the settings').
+        link: Return it by its own name though it is a link.
+
+    Raises:
+        CannotLoad: It lies elsewhere, or is no file.
+    """
     if Path(name).name != name or name in ("", ".", ".."):
         raise CannotLoad(
             f"{base.name} was to be read.",
-            f"Its index names the file {name!r}, which is not in the folder.",
+            f"Its index names the file {name[:200]!r}, which is not in the folder.",
             "Save the model again with save_pretrained.",
         )
-    return base / name
+    real = allowed(base / name, roots)
+    # What is neither a file nor missing might never end, or never begin.
+    if real.exists() and not real.is_file():
+        raise CannotLoad(f"{base.name} was to be read.", f"{name} is not a file.", _COPY)
+    return base / name if link else real
 
 
-def _weight_files(base: Path) -> list[Path]:
-    index = base / "model.safetensors.index.json"
-    if index.exists():
-        names = read_json(index).get("weight_map")
-        if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
-            raise CannotLoad(f"{base.name} was to be read.", f"{index.name} has no weight_map.")
-        files = [_in(base, name) for name in sorted(set(names.values()))]
-        missing = [path.name for path in files if not path.exists()]
+def weight_names(
+    label: str, listed: Collection[str], index: dict[str, Any] | None
+) -> tuple[str, ...]:
+    """Say which files hold the weights: the whole file, else what the index names.
+
+    Args:
+        label: What is being read, for the message.
+        listed: Names of the files that are there.
+        index: Contents of the index, None where there is none.
+
+    Raises:
+        CannotLoad: None does, or it cannot be told which.
+    """
+    asked = f"{label} was to be read."
+    # transformers takes the whole file where there are both.
+    if "model.safetensors" in listed:
+        return ("model.safetensors",)
+    if index is not None:
+        named = index.get("weight_map")
+        values: list[Any] = list(named.values()) if isinstance(named, dict) else []
+        if not values or not all(isinstance(n, str) and n.endswith(_WEIGHTS) for n in values):
+            raise CannotLoad(asked, f"{INDEX} does not say which safetensors files there are.", _COPY)
+        names = sorted(set(values))
+        missing = [name for name in names if name not in listed and Path(name).name == name]
         if missing:
             raise CannotLoad(
-                f"{base.name} was to be read.",
-                f"{len(missing)} of its {len(files)} weight files are missing: "
-                + ", ".join(missing[:3]),
-                "Copy or download the whole folder.",
+                asked,
+                f"{len(missing)} of its {len(names)} weight files are missing: "
+                + ", ".join(repr(name[:100]) for name in missing[:3])
+                + ".",
+                _COPY,
             )
-        return files
-    found = sorted(base.glob("*.safetensors"))
-    whole = [path for path in found if path.name == "model.safetensors"]
-    if whole or len(found) == 1:
-        return whole or found
-    if len(found) > 1:
+        return tuple(names)
+    found = sorted(name for name in listed if name.endswith(_WEIGHTS))
+    if len(found) == 1:
+        return tuple(found)
+    if found:
         raise CannotLoad(
-            f"{base.name} was to be read.",
-            f"It has {len(found)} safetensors files and no {index.name}.",
+            asked,
+            f"It has {len(found)} safetensors files and no {INDEX}.",
             "Save the model with save_pretrained, which writes the index.",
         )
-    pickled = sorted(p.name for p in base.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    pickled = sorted(name for name in listed if _PICKLES.fullmatch(name))
     raise CannotLoad(
-        f"{base.name} was to be read.",
+        asked,
         f"Its weights are in {pickled[0]}, a pickle, which can run code when it is opened; "
         "it was not opened."
         if pickled
@@ -224,11 +279,11 @@ def _header(path: Path) -> dict[str, Stored]:
             header = json.loads(file.read(n))
             entries = {name: _entry(path, e) for name, e in header.items() if name[:2] != "__"}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise broken(f"Its header cannot be read: {error}.") from error
+            raise broken(f"Its header cannot be read: {str(error)[:200]}.") from error
     end = 0
     for name, (stored, start, stop) in sorted(entries.items(), key=lambda item: item[1][1:]):
         if stop - start != stored.numel * _BYTES[stored.dtype] or start != end:
-            raise broken(f"The header's entry for {name!r} contradicts itself.")
+            raise broken(f"The header's entry for {name[:200]!r} contradicts itself or another.")
         end = stop
     if end != size - 8 - n:
         raise broken(

@@ -7,6 +7,7 @@ what lies on its disk.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from interp.config import settings
@@ -38,12 +39,13 @@ def allowed(path: str | Path, roots: tuple[Path, ...] | None = None) -> Path:
             "Type the path of a folder.",
         ) from error
     if not any(real.is_relative_to(root) for root in roots):
-        led = "" if str(real) == str(path) else f" leads to {str(real)!r}, which"
+        # Where a link leads to is not told: it may be what nobody here should know.
+        typed = Path(os.path.abspath(Path(path).expanduser()))
+        inside = any(typed.is_relative_to(root) for root in roots)
         raise CannotLoad(
-            f"The path {str(path)!r} was given.",
-            f"It{led} is not under a folder that models may be read from: "
-            + ", ".join(str(root) for root in roots)
-            + ".",
+            f"The path {str(path)[:200]!r} was given.",
+            ("A link in it leads out of the folders" if inside else "It is not under a folder")
+            + f" that models may be read from: {', '.join(str(root) for root in roots)}.",
             "Move the model there, or start the app with BECAUSE_MODEL_ROOTS naming its folder.",
         )
     return real

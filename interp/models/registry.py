@@ -7,10 +7,13 @@ record never names weights that it was not computed with.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +25,8 @@ from interp.errors import BadInput, CannotLoad
 from interp.models.info import DTYPES, Answers, ModelInfo
 
 PROCESSINGS = ("raw", "folded")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,149}(@[A-Za-z0-9._/-]{1,80})?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,149}(@[A-Za-z0-9._+/-]{1,80})?")
+_MOST_FILE_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,8 @@ def split(name: str) -> tuple[str, str, str]:
             dtype = mark
         else:
             raise BadInput(
-                f"The model {name!r} was asked for.",
-                f"{mark!r} is neither a weight processing nor a precision.",
+                f"The model {name[:200]!r} was asked for.",
+                f"{mark[:80]!r} is neither a weight processing nor a precision.",
                 f"After a colon: {', '.join((*PROCESSINGS, *DTYPES))}.",
             )
     return base, processing, dtype
@@ -76,45 +80,93 @@ def check_name(name: str) -> None:
     """Refuse what cannot be a model's name.
 
     Raises:
-        BadInput: It has characters that names do not have.
+        BadInput: It has characters that names do not have, or is too long.
     """
+    asked, example = f"The name {name[:200]!r} was given.", "Example: local/my-fine-tune."
+    if len(name) > _MOST_FILE_NAME:
+        raise BadInput(asked, f"It has {len(name):,} characters, which is too many.", example)
     if not _NAME.fullmatch(name) or ".." in name:
         raise BadInput(
-            f"The name {name[:200]!r} was given.",
+            asked,
             "A model's name is letters, digits and . _ + - /, and may end in @ and a revision.",
-            "Example: local/my-fine-tune.",
+            example,
         )
+    if len(quote(name, safe="")) > _MOST_FILE_NAME:
+        raise BadInput(asked, "It is too long for a file's name, where / takes three.", example)
 
 
 def entries() -> dict[str, Entry]:
     """Read every entry, by name; one that cannot be read is left out."""
-    files = sorted(folder().glob("*.json"))
-    stamps = [(path, path.stat().st_mtime_ns) for path in files if path.exists()]
-    found = (_entry(path, stamp) for path, stamp in stamps)
+    found = (_current(path) for path in sorted(folder().glob("*.json")))
     return {entry.info.name: entry for entry in found if entry is not None}
 
 
-@lru_cache(maxsize=256)
-def _entry(path: Path, stamp: int) -> Entry | None:
-    """Read one entry; ``stamp`` is its time of change, so that a new one is read anew."""
+def _current(path: Path) -> Entry | None:
     try:
-        return _read(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError):
+        stat = path.stat()
+    except OSError:
+        return None
+    # Within one tick of the clock a file may be replaced: the new one has another number.
+    return _entry(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=256)
+def _entry(path: Path, stamp: tuple[int, int, int]) -> Entry | None:
+    """Read one entry; ``stamp`` tells the file's state, so that a new one is read anew."""
+    try:
+        found = _read(path.read_text(encoding="utf-8"))
+        return found if _path(found.info.name).name == path.name else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
-def keep(entry: Entry) -> None:
-    """Write an entry, whole or not at all; variants of the same weights are kept."""
+def free_name(label: str, model: Path) -> str:
+    """Return ``label``, or with a number behind it if a model of another folder has it."""
+    taken = entries()
+    name, n = label, 1
+    while name in taken and taken[name].info.folder != model:
+        n += 1
+        name = f"{label}-{n}"
+    return name
+
+
+def keep(entry: Entry, *, rename: bool = False) -> Entry:
+    """Write an entry, whole or not at all; variants of the same weights are kept.
+
+    Args:
+        entry: What to write.
+        rename: Give it another name rather than take that of a model of another folder.
+
+    Returns:
+        What was written.
+    """
     check_name(entry.info.name)
-    old = entries().get(entry.info.name)
-    if old is not None and old.info.weights == entry.info.weights:
-        both = dict.fromkeys((*old.variants, *entry.variants))
-        entry = replace(entry, variants=tuple(both))
+    with _changing():
+        if rename:
+            name = free_name(entry.info.name, entry.info.folder)
+            entry = replace(entry, info=replace(entry.info, name=name))
+        old = entries().get(entry.info.name)
+        if old is not None and old.info.weights == entry.info.weights:
+            both = dict.fromkeys((*old.variants, *entry.variants))
+            entry = replace(entry, variants=tuple(both))
+        _write(entry)
+    return entry
+
+
+@contextmanager
+def _changing() -> Generator[None]:
+    """Hold off others, threads and processes, while an entry is read and written anew."""
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write(entry: Entry) -> None:
     told = asdict(entry)
     for name in ("folder", "tokenizer_file"):
         told["info"][name] = None if told["info"][name] is None else str(told["info"][name])
     path = _path(entry.info.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
     temporary.write_text(json.dumps(told, indent=1, sort_keys=True), encoding="utf-8")
     os.replace(temporary, path)
@@ -132,8 +184,10 @@ def check_unchanged(entry: Entry) -> None:
         CannotLoad: A file is gone or has changed.
     """
     for name, size, changed in entry.stamps:
-        path = entry.info.folder / name
-        stat = path.stat() if path.exists() else None
+        try:
+            stat = (entry.info.folder / name).stat()
+        except OSError:
+            stat = None
         if stat is None or (stat.st_size, stat.st_mtime_ns) != (size, changed):
             raise CannotLoad(
                 f"{entry.info.name} was to be loaded from {entry.info.folder}.",
@@ -148,11 +202,12 @@ def _path(name: str) -> Path:
 
 def _read(text: str) -> Entry:
     told: dict[str, Any] = json.loads(text)
-    info = {f.name: told["info"][f.name] for f in fields(ModelInfo)}
+    # Fields that were not there when it was written have their defaults.
+    info = {f.name: told["info"][f.name] for f in fields(ModelInfo) if f.name in told["info"]}
     answers = info["answers"]
     info["answers"] = Answers(answers["space"], tuple(answers["classes"]), answers["read"])
     info["folder"] = Path(info["folder"])
-    if info["tokenizer_file"] is not None:
+    if info.get("tokenizer_file") is not None:
         info["tokenizer_file"] = Path(info["tokenizer_file"])
     return Entry(
         ModelInfo(**info),

@@ -69,13 +69,13 @@ def encode(model: ModelInfo, text: str) -> Tokens:
 
 def _check_text(model: ModelInfo, text: str) -> None:
     """Refuse what need not be cut into tokens to be refused."""
-    half = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
     if len(text) > _MOST_CHARACTERS_A_TOKEN * model.n_ctx:
         raise PromptTooLong(
             f"The prompt has {len(text):,} characters.",
             f"{model.name} has {model.n_ctx} positions.",
             "Shorten it: a token is about four characters of English.",
         )
+    half = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
     if half is not None:
         raise UnknownToken(
             f"The prompt has half a surrogate pair at character {half}.",
@@ -86,11 +86,14 @@ def _check_text(model: ModelInfo, text: str) -> None:
 
 def _check_covered(model: ModelInfo, text: str, coded: Any) -> None:
     """Refuse a prompt of which a character is in no token."""
-    spaces = vocabulary_of(model).spaces_are_text
-    covered = [c.isspace() and not spaces for c in text]
-    for (start, end), special in zip(coded.offsets, coded.special_tokens_mask, strict=True):
-        if not special:
-            covered[start:end] = [True] * (end - start)
+    known = vocabulary_of(model)
+    covered = [c.isspace() and not known.spaces_are_text for c in text]
+    spans = zip(coded.offsets, coded.special_tokens_mask, coded.ids, strict=True)
+    for (start, end), added, token in spans:
+        # The token for what is unknown stands for nothing, unless somebody typed it.
+        lost = token == known.unknown and text[start:end].strip() != known.text(token)
+        if not added:
+            covered[start:end] = [not lost] * (end - start)
     if not all(covered):
         where = covered.index(False)
         raise UnknownToken(

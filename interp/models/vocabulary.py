@@ -6,7 +6,11 @@ type, the text itself.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
+import secrets
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,18 +20,24 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from interp.errors import CannotLoad
+from interp.models.checkpoint import within
 
 # Fast tokenizers keep mutable state and raise "Already borrowed" when threads share one.
 LOCK = Lock()
+_MOST_BYTES = 256 * 2**20
+_MOST_IDS = 2**22
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """A tokenizer and the text of each of its ids.
 
+    Where a character is cut into several tokens, each shows its bytes, as "\\xf0\\x9f".
     ``specials`` are the ids that no text of a person stands for; ``ids`` is the inverse of
     ``texts`` where two tokens do not read alike, else it has the first. ``spaces_are_text``: a
     space without a token was dropped; subword tokenizers put it into the token behind it.
+    ``unknown`` is the id that stands for whatever has no token, None where there is none.
     """
 
     tokenizer: Tokenizer
@@ -35,55 +45,68 @@ class Vocabulary:
     specials: frozenset[int]
     ids: dict[str, int]
     spaces_are_text: bool
+    unknown: int | None = None
 
     def text(self, token: int) -> str:
         """Return the text of an id; rows of an embedding may go beyond the vocabulary."""
         return self.texts[token] if token < len(self.texts) else f"[{token}]"
 
 
-@lru_cache(maxsize=8)
 def vocabulary(path: str) -> Vocabulary:
-    """Read ``tokenizer.json``.
+    """Read ``tokenizer.json``; the same one is read once.
 
     Raises:
         CannotLoad: It is missing or cannot be read.
     """
     try:
-        # Read as text: the library's own reader aborts on some broken files.
-        said = Path(path).read_text(encoding="utf-8")
-        tokenizer = Tokenizer.from_str(said)
-        layout: dict[str, Any] = json.loads(said)
+        stat = Path(path).stat()
+        return _read(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
     except Exception as error:
         raise CannotLoad(
             f"The tokenizer {Path(path).parent.name}/{Path(path).name} was to be read.",
             f"It cannot be: {str(error)[:200]}.",
             "Save it again: AutoTokenizer.from_pretrained(...).save_pretrained(folder).",
         ) from error
+
+
+@lru_cache(maxsize=8)
+def _read(path: str, stamp: tuple[int, int, int]) -> Vocabulary:
+    """Read a tokenizer; ``stamp`` tells the file's state, so that a new one is read anew."""
+    if stamp[1] > _MOST_BYTES or not Path(path).is_file():
+        raise ValueError(f"it is no file of at most {_MOST_BYTES // 2**20} MB")
+    # Read as text: the library's own reader aborts on some broken files.
+    said = Path(path).read_text(encoding="utf-8")
+    tokenizer = Tokenizer.from_str(said)
+    layout: dict[str, Any] = json.loads(said)
     # A saved tokenizer may cut or fill prompts, which would change the question.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     added = {t["id"]: t for t in layout.get("added_tokens") or ()}
     specials = {i for i, token in added.items() if token.get("special")}
     style = _style(layout)
-    texts: list[str] = []
-    for i in range(_size(tokenizer)):
-        token = tokenizer.id_to_token(i)
-        if token is None:
-            texts.append(f"[{i}]")
-        elif i in added:
-            texts.append(token)
-        else:
-            texts.append(_shown(token, style))
+    tokens = {i: token for token, i in tokenizer.get_vocab(with_added_tokens=True).items()}
+    size = max(tokens, default=-1) + 1
+    if size > _MOST_IDS:
+        raise ValueError(f"it has the id {size - 1:,}, beyond {_MOST_IDS:,}")
+    texts = [f"[{i}]" for i in range(size)]
+    for i, token in tokens.items():
+        literal = i in specials or (i in added and style != "metaspace")
+        texts[i] = token if literal else _shown(token, style)
     if style == "plain":
         specials |= {i for i, t in enumerate(texts) if len(t) > 2 and t[0] == "[" and t[-1] == "]"}
+    # A byte that is also a character's token stands for it last: text is never cut into it.
+    bytes_last = sorted(tokens, key=lambda i: (_byte(tokens[i], style) is not None, i))
     ids: dict[str, int] = {}
-    for i, text in enumerate(texts):
-        ids.setdefault(text, i)
-    return Vocabulary(tokenizer, tuple(texts), frozenset(specials), ids, style == "plain")
+    for i in bytes_last:
+        ids.setdefault(texts[i], i)
+    known = (tokenizer, tuple(texts), frozenset(specials), ids, style == "plain")
+    return Vocabulary(*known, unknown=_unknown(tokenizer, layout.get("model") or {}))
 
 
-def _size(tokenizer: Tokenizer) -> int:
-    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+def _unknown(tokenizer: Tokenizer, model: dict[str, Any]) -> int | None:
+    """Return the id that stands for whatever has no token, if there is one."""
+    text, number = model.get("unk_token"), model.get("unk_id")
+    return tokenizer.token_to_id(text) if isinstance(text, str) else number
 
 
 def _style(layout: dict[str, Any]) -> str:
@@ -104,9 +127,17 @@ def _shown(token: str, style: str) -> str:
             return bytes(table[letter] for letter in token).decode("utf-8", "backslashreplace")
         return token
     if style == "metaspace":
-        byte = token[3:5] if len(token) == 6 and token[:3] == "<0x" and token[5] == ">" else ""
-        return chr(int(byte, 16)) if byte and int(byte, 16) < 32 else token.replace("▁", " ")
+        byte = _byte(token, style)
+        if byte is not None:
+            return bytes([byte]).decode("utf-8", "backslashreplace")
+        return token.replace("▁", " ")
     return token
+
+
+def _byte(token: str, style: str) -> int | None:
+    """Return the byte that a token such as "<0x0A>" stands for in a SentencePiece vocabulary."""
+    found = _BYTE.fullmatch(token) if style == "metaspace" else None
+    return None if found is None else int(found[1], 16)
 
 
 @lru_cache(maxsize=1)
@@ -121,23 +152,22 @@ def _byte_of_letter() -> dict[str, int]:
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(other)}
 
 
-def tokenizer_file(folder: Path, made: Path) -> Path:
+def tokenizer_file(folder: Path, made: Path, roots: tuple[Path, ...] | None = None) -> Path:
     """Return the tokenizer of a checkpoint: its ``tokenizer.json``, or one made of GPT-2's files.
 
     Args:
         folder: The checkpoint's folder.
-        made: Where a tokenizer is written that had to be made.
+        made: Folder in which a tokenizer is written that had to be made.
+        roots: Folders that its files must lie under (default: the settings').
 
     Raises:
         CannotLoad: There is none, or only in a form that needs other software.
     """
-    whole = folder / "tokenizer.json"
-    if whole.exists():
-        return whole
+    if (folder / "tokenizer.json").exists():
+        return within(folder, "tokenizer.json", roots, link=True)
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        made.write_text(_from_vocab_and_merges(folder), encoding="utf-8")
-        return made
+        pair = [within(folder, name, roots) for name in ("vocab.json", "merges.txt")]
+        return _kept(made, _from_vocab_and_merges(*pair))
     found = "Only tokenizer.model is there." if (folder / "tokenizer.model").exists() else ""
     raise CannotLoad(
         f"{folder.name} was to be read.",
@@ -147,18 +177,31 @@ def tokenizer_file(folder: Path, made: Path) -> Path:
     )
 
 
-def _from_vocab_and_merges(folder: Path) -> str:
+def _kept(folder: Path, text: str) -> Path:
+    """Write a tokenizer under a name made of its contents, so that no two are confused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    if not path.exists():
+        temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    return path
+
+
+def _from_vocab_and_merges(vocab: Path, merges: Path) -> str:
     from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
     try:
-        bpe = models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+        bpe = models.BPE.from_file(str(vocab), str(merges))
         tokenizer = Tokenizer(bpe)
         end = "<|endoftext|>"
         if tokenizer.token_to_id(end) is not None:
             tokenizer.add_special_tokens([AddedToken(end, special=True)])
     except Exception as error:
         raise CannotLoad(
-            f"{folder.name} was to be read.", f"vocab.json and merges.txt cannot be: {error}."
+            f"{vocab.name} and {merges.name} were to be read.",
+            f"They make no tokenizer: {str(error)[:200]}.",
+            "Copy or download them again.",
         ) from error
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

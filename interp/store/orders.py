@@ -124,6 +124,12 @@ class Orders:
             rows = tx.execute(query.order_by(orders.c.id)).mappings().all()
         return [_order(dict(row)) for row in rows]
 
+    def recent(self) -> list[Order]:
+        """List the orders that are kept, newest first."""
+        with self._db.read.begin() as tx:
+            rows = tx.execute(sa.select(orders).order_by(orders.c.id.desc())).mappings().all()
+        return [_order(dict(row)) for row in rows]
+
     def _end(self, order: int, **values: Any) -> None:
         with self._db.write.begin() as tx:
             tx.execute(

@@ -1,0 +1,332 @@
+"""The page Models: what there is, what fits, one's own model, and the card of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from interp import analyses
+from interp.errors import InterpError
+from interp.figures import curves
+from interp.figures.named import NamedFigure
+from interp.models import catalogue, deviation, fit, registry, tokens
+from interp.models.add import Described
+from interp.models.info import DTYPES, ModelInfo
+from interp.store.orders import Order
+from interp.store.workers import WorkerRow
+from ui import form, glossary, parts, state
+from ui.page import open_form
+from ui.resources import described, store
+
+_WORDS = {
+    "raw": "raw: as published",
+    "folded": "folded: norms folded in, writing weights centred",
+    "float32": "float32",
+    "bfloat16": "bfloat16: half the memory",
+    "float16": "float16: half the memory",
+    "float64": "float64: twice the memory, for checks",
+}
+
+
+@parts.guarded
+def models_page() -> None:
+    """Draw the table of models, the form for one's own, and the card of one."""
+    st.title("Models")
+    st.markdown("What is there to ask, does it fit here, and what is known about it?")
+    _table()
+    own, cards = st.tabs(["Your own model", "Cards"], default=_tab(), key="models/tab")
+    with own:
+        _own()
+    with cards:
+        _cards()
+
+
+def _tab() -> str:
+    return "Cards" if state.param("card") else "Your own model"
+
+
+def devices() -> list[fit.Device]:
+    """List the devices that workers have reported."""
+    return [_device(row) for row in store().workers.alive() if row.device is not None]
+
+
+def _device(row: WorkerRow) -> fit.Device:
+    return fit.Device(
+        row.device or row.slot, row.free_bytes or 0, row.total_bytes or 0, sum(row.sizes.values())
+    )
+
+
+@st.fragment(run_every=3)
+@parts.guarded
+def _table() -> None:
+    """Draw what there is, with what each takes and whether it is loaded."""
+    rows = [row for row in store().workers.alive() if row.device is not None]
+    where = {name: row.device for row in rows for name in row.sizes}
+    here = _device(rows[0]) if rows else None
+    st.dataframe(
+        [_row(name, here, where) for name in catalogue.names()],
+        hide_index=True,
+        column_order=(
+            "model", "state", "takes", "fits", "source", "family", "parameters", "layers × heads",
+            "positions", "precision", "weights",
+        ),
+    )  # fmt: skip
+    _loading(rows)
+
+
+def _row(name: str, here: fit.Device | None, where: dict[str, str | None]) -> dict[str, Any]:
+    info = catalogue.info(name)
+    told = {
+        "model": name,
+        "source": info.source,
+        "family": info.family or "own",
+        "parameters": f"{info.n_parameters:,}",
+        "layers × heads": f"{info.n_layers} × {info.n_heads}",
+        "positions": info.n_ctx,
+        "precision": info.dtype,
+        "weights": info.processing,
+        "state": f"loaded on {where[name]}" if name in where else "loads when asked",
+    }
+    if here is None:
+        return {**told, "takes": "", "fits": "no worker yet"}
+    found = fit.check(info, here)
+    fits = "yes" if found.fits else "no"
+    return {**told, "takes": fit.gigabytes(found.bytes), "fits": fits}
+
+
+def _loading(rows: Sequence[WorkerRow]) -> None:
+    """Offer to load one ahead and to unload what is loaded, and show what is on its way."""
+    loaded = [(row, name) for row in rows for name in row.sizes]
+    left, right = st.columns(2)
+    with left, st.popover("Load ahead", width="stretch"):
+        waiting = [n for n in catalogue.names() if n not in {name for _, name in loaded}]
+        chosen = st.selectbox("Model", waiting, key="models/ahead")
+        if st.button("Load", key="models/load", disabled=not waiting):
+            store().orders.give("load", {"model": chosen})
+    with right, st.popover("Unload", width="stretch", disabled=not loaded):
+        st.caption("For everybody who uses this server. It loads again when it is asked.")
+        for row, name in loaded:
+            label = f"{name}, {fit.gigabytes(row.sizes[name])} on {row.device}"
+            if st.button(label, key=f"models/unload/{row.slot}/{name}"):
+                store().orders.give("unload", {"model": name}, row.slot)
+    for order in store().orders.open():
+        if order.action != "add":
+            progress(order)
+
+
+def progress(order: Order) -> None:
+    """Draw an order's bar: bytes of bytes, or what is waited for."""
+    name = order.what.get("model") or order.what.get("name", "")
+    share = min(1.0, order.done_bytes / order.total_bytes) if order.total_bytes else 0.0
+    said = order.said or ("Waiting for a worker" if order.state == "waiting" else "Reading")
+    if order.total_bytes:
+        said += f": {fit.gigabytes(order.done_bytes)} of {fit.gigabytes(order.total_bytes)}"
+    st.progress(share, text=parts.escape(f"{order.action} {name} — {said}"))
+
+
+def _own() -> None:
+    """Draw the form for one's own model: where it is, whether it fits, load it."""
+    st.markdown(
+        "A folder of this machine in the hub's format (config.json, safetensors, tokenizer), "
+        "or a name of the Hugging Face hub, `org/name`, or one of TransformerLens, `gpt2-small`."
+    )
+    state.seed("own", {"name": state.param("add"), "prompt": fit.PROMPT})
+    place, version = st.columns([3, 1])
+    name = place.text_input(
+        "Folder or name",
+        key=state.key("own", "name"),
+        placeholder="~/checkpoints/my-fine-tune or openai-community/gpt2",
+    )
+    revision = version.text_input(
+        "Revision", key=state.key("own", "revision"), help=glossary.tip("revision")
+    )
+    weights, precision, prompt = st.columns(3)
+    processing = weights.selectbox(
+        "Weights",
+        registry.PROCESSINGS,
+        format_func=_WORDS.__getitem__,
+        key=state.key("own", "processing"),
+        help=glossary.tip("folded"),
+    )
+    dtype = precision.selectbox(
+        "Precision",
+        DTYPES,
+        format_func=_WORDS.__getitem__,
+        key=state.key("own", "dtype"),
+        help=glossary.tip("bfloat16"),
+    )
+    length = prompt.number_input(
+        "Tokens of a prompt, for the fit", 1, 1_000_000, key=state.key("own", "prompt")
+    )
+    if not name.strip():
+        st.caption("Type one; what it is and whether it fits is said before anything is loaded.")
+        return
+    state.set_params({"add": name})
+    try:
+        found = described(name.strip(), revision.strip())
+    except InterpError as error:
+        parts.advice(error)
+        return
+    _offer(found, {"name": name.strip(), "revision": revision.strip()}, (processing, dtype), length)
+
+
+def _offer(found: Described, where: dict[str, str], variant: tuple[str, str], length: int) -> None:
+    """Say what was found and whether it fits; offer to load it."""
+    base = found.info.name
+    try:
+        info = catalogue.variant(found.info, *variant)
+    except InterpError as error:
+        parts.advice(error)
+        return
+    st.markdown(f"**{parts.escape(info.name)}** · {parts.escape(catalogue.in_words(info))}")
+    here = devices()
+    fits = False
+    if not here:
+        st.caption("No worker has reported its memory yet.")
+    else:
+        checks = [fit.check(info, device, int(length)) for device in here]
+        best = next((c for c in checks if c.fits), checks[0])
+        fits = best.fits
+        if fits:
+            st.success(_fit_in_words(best, found))
+        else:
+            parts.advice(fit.refuse(info, best, here))
+    mine = [o for o in store().orders.recent() if o.what.get("name") == where["name"]]
+    running = [o for o in mine if not o.is_final]
+    label = "Load again" if base in registry.entries() else "Load"
+    st.button(
+        label,
+        type="primary",
+        disabled=not fits or bool(running),
+        key="own/load",
+        on_click=_order,
+        args=({**where, "processing": variant[0], "dtype": variant[1]},),
+    )
+    if mine:
+        _watch(mine[0].id, waited=bool(running))
+
+
+def _order(what: dict[str, str]) -> None:
+    store().orders.give("add", what)
+
+
+def _fit_in_words(found: fit.Fit, about: Described) -> str:
+    fetch = f" {fit.gigabytes(about.download_bytes)} to download." if about.download_bytes else ""
+    freed = " Another model is unloaded for it." if found.unloads else ""
+    return (
+        f"Fits on {found.device.name}: {fit.gigabytes(found.weights + found.buffers)} of weights "
+        f"and {fit.gigabytes(found.forward)} for a prompt of {found.prompt} tokens, "
+        f"{fit.gigabytes(found.bytes)} with margin; {fit.gigabytes(found.device.room)} are free "
+        f"or can be freed.{freed}{fetch}"
+    )
+
+
+@st.fragment(run_every=1)
+@parts.guarded
+def _watch(name: int, *, waited: bool) -> None:
+    """Follow an order to its end, and offer what to ask then."""
+    order = store().orders.get(name)
+    if order is None:
+        return
+    if order.is_final and waited:
+        st.rerun()
+    if not order.is_final:
+        progress(order)
+    elif order.error is not None:
+        parts.failure({"found": "", "works": "", **order.error})
+    elif order.made:
+        info = catalogue.info(order.made)
+        st.success(f"Loaded: {order.made}. It is in every page's list of models now.")
+        measured = deviation.measured(info)
+        if info.dtype not in ("float32", "float64"):
+            st.caption(
+                measured.sentence
+                if measured is not None
+                else f"What {info.dtype} does to it was not measured: float32 does not fit here."
+            )
+        _starts(order.made)
+
+
+def _cards() -> None:
+    """Draw the card of one model."""
+    options = catalogue.names()
+    wanted = state.param("card")
+    name = st.selectbox(
+        "Card", options, index=options.index(wanted) if wanted in options else 0, key="models/card"
+    )
+    card = catalogue.card(name)
+    st.header(parts.escape(card.facts["title"]))
+    st.markdown(parts.escape(card.facts["summary"]))
+    left, right = st.columns([3, 2])
+    with left:
+        # The card's own title stands above; its headings are one step too large for a column.
+        bundled = registry.split(name)[0] in catalogue.bundled()
+        prose = re.sub(r"^#+", "####", re.sub(r"^# .*\n", "", card.prose), flags=re.M)
+        st.markdown(prose if bundled else parts.escape(card.prose))
+    with right:
+        _facts(name, card.facts)
+    _starts(name)
+
+
+def _facts(name: str, facts: dict[str, Any]) -> None:
+    curve = facts.get("curve") or []
+    if curve:
+        steps = [row["step"] for row in curve]
+        figure = curves.lines(
+            steps,
+            {"share right": np.array([row["accuracy"] for row in curve])},
+            titles=("training step", "share right on held-out strings"),
+        )
+        parts.figure(NamedFigure("curve", "How it was trained", "", figure), key=f"curve/{name}")
+    if facts["facts"]:
+        st.markdown("**Known facts**")
+    for fact in facts["facts"]:
+        st.markdown(
+            parts.escape(f"{fact['claim'].rstrip('.')}: {fact['value']:.4g} {fact['unit']}")
+            + f" (n = {fact['n']:,})"
+        )
+    info = catalogue.info(name)
+    st.caption(f"Reads: {parts.escape(tokens.alphabet(info))}")
+    st.caption(
+        f"Weights {info.weights[:16]} · {info.processing} · {info.dtype} · "
+        f"licence {parts.escape(str(facts['licence']))}"
+    )
+    measured = deviation.measured(info)
+    if measured is not None:
+        st.caption(measured.sentence)
+    if info.source != "bundled" and st.button("Remove from the list", key=f"models/forget/{name}"):
+        registry.forget(registry.split(name)[0])
+        st.rerun()
+
+
+def _starts(name: str) -> None:
+    """Offer questions to start with: those of the card that this model can be asked."""
+    examples = catalogue.card(name).facts.get("examples", ())
+    starts = [e for e in examples if e["kind"] in analyses.kinds() and _can(name, e)]
+    if not starts:
+        return
+    st.markdown("**Analyses to start with**")
+    for example in starts:
+        if st.button(example["label"], key=f"start/{name}/{example['label']}"):
+            open_form(_fields(name, example))
+
+
+def _can(name: str, example: dict[str, Any]) -> bool:
+    info: ModelInfo = catalogue.info(name)
+    return analyses.get(example["kind"]).needs(info) is None
+
+
+def _fields(name: str, example: dict[str, Any]) -> dict[str, Any]:
+    fields = form.model_start(example["kind"], name)
+    if "pairs" in fields:
+        fields["pairs"] = [{k: example[k] for k in state.PAIR_PARTS}]
+    if "prompt" in fields:
+        fields["prompt"] = example["clean"]
+    for part in ("answer", "foil"):
+        if part in fields and example.get("follow", True):
+            fields[part] = example[part]
+    return {"kind": example["kind"], **fields}
