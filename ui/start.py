@@ -12,8 +12,11 @@ import streamlit as st
 from interp.answers import get
 from interp.config import APP_VERSION
 from interp.errors import NotFound
+from interp.models.offer import offer
 from interp.worked import worked
-from ui import parts
+from ui import form, parts
+from ui.models import devices
+from ui.page import open_form
 from ui.resources import store
 
 _LEDGER = Path(__file__).resolve().parents[1] / "docs" / "oracles.json"
@@ -29,6 +32,7 @@ def home_page() -> None:
         "No score is shown without its scale: floor, ceiling, interval, what other parts of the "
         "same size give, and its value on inputs that it was not chosen on."
     )
+    _begin()
     st.subheader("Three worked records")
     shown = [one for one in worked() if one.headline]
     for column, one in zip(st.columns(max(1, len(shown))), shown, strict=False):
@@ -58,6 +62,24 @@ def home_page() -> None:
     _recent()
 
 
+@st.fragment(run_every=3)
+@parts.guarded
+def _begin() -> None:
+    """Offer a model to begin with, and the way to one's own."""
+    offered = offer(devices())
+    with st.container(border=True):
+        st.markdown("**Start with a model**")
+        st.markdown(parts.escape(offered.why))
+        row = st.container(horizontal=True)
+        if offered.here:
+            if row.button(f"Explore {offered.model}", key="home/offer"):
+                open_form({"kind": "logit_lens", **form.model_start("logit_lens", offered.model)})
+        elif row.button("Get GPT-2 small", key="home/offer"):
+            st.switch_page("pages/models.py", query_params={"add": offered.model})
+        if row.button("Your own model", key="home/own"):
+            st.switch_page("pages/models.py")
+
+
 def _recent() -> None:
     st.subheader("Asked last")
     ours = {one.id for one in worked()}
@@ -76,8 +98,10 @@ def about_page() -> None:
     """Draw versions, devices and the ledger of checks."""
     st.title("About")
     st.markdown(
-        "Because runs on your machine and sends nothing anywhere. Models run in worker processes; "
-        "this page's process holds none."
+        "Because runs on your machine and tells nobody what you ask. It opens a connection to the "
+        "Hugging Face hub to see whether it can be reached, and asks it for models that you name; "
+        "HF_HUB_OFFLINE=1 keeps it from both. Models run in worker processes; this page's process "
+        "holds none."
     )
     st.subheader("Devices")
     rows = store().workers.alive()
