@@ -6,20 +6,20 @@ and writes the entry by which specs name it from then on.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from interp.errors import BadInput
 from interp.models import catalogue, hub, registry
-from interp.models.checkpoint import Progress, open_checkpoint, read_json, weights_hash
+from interp.models.checkpoint import Progress, open_checkpoint, read_json, weights_hash, within
 from interp.models.families import architecture
 from interp.models.fit import stored_values
 from interp.models.info import DTYPES, Answers, ModelInfo
-from interp.models.paths import allowed, looks_like_path
+from interp.models.paths import looks_like_path
 from interp.models.vocabulary import LOCK, tokenizer_file, vocabulary
 
+_SETTINGS = "tokenizer_config.json"
 _ANSWERS = Answers("tokens", (), -1)
 # Their tokenizers add nothing of their own, and the field puts the end-of-text token in front.
 _START_IS_END = ("gpt2", "gpt_neox")
@@ -58,14 +58,15 @@ def describe(name: str, revision: str = "", called: str = "") -> Described:
     name = name.strip()
     if not name:
         raise BadInput("No model was named.", "", "Type a folder or a name of the hub: org/model.")
-    if looks_like_path(name) or Path(name).expanduser().is_dir():
+    if looks_like_path(name) or _is_folder(name):
         checkpoint = open_checkpoint(name)
-        label = called or _free_name(f"local/{_plain(checkpoint.folder.name)}", checkpoint.folder)
+        folder = checkpoint.folder
+        label = called or registry.free_name(f"local/{_plain(folder.name)}", folder)
         info = _described(label, checkpoint.folder, checkpoint.config, source="local")
         return Described(info, None, 0)
     base, _, given = name.partition("@")
     remote = hub.look(base, revision or given)
-    config = read_json(allowed(remote.folder / "config.json", (hub.cache(),)))
+    config = read_json(within(remote.folder, "config.json", (hub.cache(),)))
     wanted = revision or given
     label = called or (f"{remote.repo}@{wanted}" if wanted else remote.repo)
     info = _described(label, remote.folder, config, source="hub")
@@ -95,30 +96,47 @@ def add(
     Cost: reads every byte of the weights once, after downloading them.
     """
     found = describe(name, revision, called)
+    # A variant that cannot be is refused before anything is fetched.
+    registry.split(catalogue.variant(found.info, *variant).name)
     if found.remote is not None:
         hub.fetch(found.remote, progress)
-    checkpoint = open_checkpoint(found.info.folder, _roots(found.info))
+    checkpoint = open_checkpoint(found.info.folder, _roots(found.info.source))
     count = sum(t.numel for n, t in checkpoint.tensors.items() if not n.endswith(_DERIVED))
+    stamps = checkpoint.stamps  # before they are read: a change from here on is noticed
     weights = weights_hash(checkpoint, progress)
     info = replace(found.info, weights=weights, n_parameters=count)
-    made = catalogue.variant(info, *variant)
-    registry.keep(registry.Entry(info, checkpoint.stamps, (variant,)))
-    return made
+    entry = registry.Entry(info, stamps, (variant,))
+    kept = registry.keep(entry, rename=info.source == "local" and not called)
+    return catalogue.variant(kept.info, *variant)
 
 
 def known(name: str) -> ModelInfo:
-    """Return the model ``name``, adding it first if it is a folder or of the hub and not known."""
-    if looks_like_path(name) or Path(name).expanduser().is_dir():
+    """Return the model ``name``, adding it first if it is a folder or of the hub and not known.
+
+    A path may end in a variant, too: ``~/my-model:bfloat16``.
+    """
+    if _is_folder(name):
         return add(name)
     base, processing, dtype = registry.split(name)
-    base = base if base in catalogue.bundled() else hub.aliases().get(base, base)
-    if base not in (*catalogue.bundled(), *registry.entries()):
-        add(base, variant=(processing, dtype))
-    return catalogue.info(registry.join(base, processing, dtype))
+    if not looks_like_path(base):
+        listed = (*catalogue.bundled(), *registry.entries())
+        if base not in listed:
+            repo, at, revision = base.partition("@")
+            base = hub.official(repo) + at + revision
+        if base in listed:
+            return catalogue.info(registry.join(base, processing, dtype))
+    return add(base, variant=(processing, dtype))
 
 
-def _roots(info: ModelInfo) -> tuple[Path, ...] | None:
-    return (hub.cache(),) if info.source == "hub" else None
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _roots(source: str) -> tuple[Path, ...] | None:
+    return (hub.cache(),) if source == "hub" else None
 
 
 def _described(label: str, folder: Path, config: dict[str, Any], *, source: Any) -> ModelInfo:
@@ -129,10 +147,7 @@ def _described(label: str, folder: Path, config: dict[str, Any], *, source: Any)
         )
     shape = architecture(config)
     info = catalogue.of_shape(label, shape.transformer, answers=_ANSWERS, weights="", folder=folder)
-    made = registry.folder() / "tokenizers" / f"{label.replace('/', '--')}.json"
-    file = tokenizer_file(folder, made)
-    if source == "local":
-        allowed(file)
+    file = tokenizer_file(folder, registry.folder() / "tokenizers", _roots(source))
     info = replace(
         info,
         source=source,
@@ -154,9 +169,10 @@ def _start_token(info: ModelInfo, config: dict[str, Any]) -> int | None:
         first = known.tokenizer.encode("a").ids[:1]
     if first and int(first[0]) in known.specials:
         return None
-    settings = info.folder / "tokenizer_config.json"
-    told = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
-    text = told.get("bos_token") if isinstance(told, dict) else None
+    told: dict[str, Any] = {}
+    if (info.folder / _SETTINGS).exists():
+        told = read_json(within(info.folder, _SETTINGS, _roots(info.source)))
+    text = told.get("bos_token")
     if isinstance(text, dict):
         text = text.get("content")
     given = known.tokenizer.token_to_id(text) if isinstance(text, str) else None
@@ -169,13 +185,3 @@ def _start_token(info: ModelInfo, config: dict[str, Any]) -> int | None:
 def _plain(name: str) -> str:
     kept = "".join(c if (c.isalnum() and c.isascii()) or c in "._+-" else "-" for c in name)
     return kept.strip("-._+")[:80] or "model"
-
-
-def _free_name(label: str, folder: Path) -> str:
-    """Return ``label``, or with a number behind it if another folder has it."""
-    taken = registry.entries()
-    name, n = label, 1
-    while name in taken and taken[name].info.folder != folder:
-        n += 1
-        name = f"{label}-{n}"
-    return name

@@ -226,7 +226,9 @@ def weight_names(
         named = index.get("weight_map")
         values: list[Any] = list(named.values()) if isinstance(named, dict) else []
         if not values or not all(isinstance(n, str) and n.endswith(_WEIGHTS) for n in values):
-            raise CannotLoad(asked, f"{INDEX} does not say which safetensors files there are.", _COPY)
+            raise CannotLoad(
+                asked, f"{INDEX} does not say which safetensors files there are.", _COPY
+            )
         names = sorted(set(values))
         missing = [name for name in names if name not in listed and Path(name).name == name]
         if missing:

@@ -6,16 +6,19 @@ what other tools have fetched is used. What is in the cache can be asked without
 
 from __future__ import annotations
 
+import difflib
+import errno
 import importlib.util
 import re
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from interp.errors import CannotLoad, UnknownName
+from interp.errors import BadInput, CannotLoad, UnknownName
+from interp.models.checkpoint import INDEX, read_json, weight_names
 
 SMALL = (
     "config.json",
@@ -23,9 +26,18 @@ SMALL = (
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
-    "model.safetensors.index.json",
+    INDEX,
 )
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+# The names that TransformerLens has of models that have an owner on the hub today.
+_MOVED = {
+    "distilgpt2": "distilbert/distilgpt2",
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+}
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,79}")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _TIMEOUT_S = 10.0
 
 
@@ -66,6 +78,12 @@ def cache() -> Path:
     return Path(constants.HF_HUB_CACHE).expanduser().resolve()
 
 
+def official(name: str) -> str:
+    """Return the hub's name for a name of TransformerLens; any other is left as it is."""
+    found = aliases().get(name, name)
+    return _MOVED.get(found, found)
+
+
 def look(name: str, revision: str = "") -> Remote:
     """Find the repository that ``name`` means and fetch its small files.
 
@@ -75,45 +93,73 @@ def look(name: str, revision: str = "") -> Remote:
 
     Raises:
         UnknownName: It is no name of a repository.
+        BadInput: The revision cannot be one.
         CannotLoad: There is none, it is gated or private, or the hub cannot be reached.
 
     Cost: one question to the hub and some megabytes; from the cache where there is no network.
     """
-    from huggingface_hub import HfApi
-
-    repo = aliases().get(name, name)
-    if not _REPO.fullmatch(repo):
-        raise UnknownName.of("model", name, aliases())
+    repo = official(name)
+    near = difflib.get_close_matches(name, {*aliases(), *aliases().values()}, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near and near[0] != name else ""
+    _check_names(name, repo, revision, hint)
     asked = f"{repo}{'@' + revision if revision else ''} was asked of the hub."
     try:
-        with _said(asked):
-            found = HfApi().model_info(
-                repo, revision=revision or None, files_metadata=True, timeout=_TIMEOUT_S
-            )
+        return _ask(repo, revision, asked, hint)
     except CannotLoad as error:
         # Offline, what is in the cache is as good; a refusal of the hub is not overruled by it.
         kept = _from_cache(repo, revision) if error.found.startswith(_NO_ANSWER) else None
         if kept is None:
             raise
         return kept
+
+
+def _check_names(name: str, repo: str, revision: str, hint: str) -> None:
+    from huggingface_hub import errors
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except errors.HFValidationError as error:
+        raise UnknownName(
+            f"There is no model called {name[:200]!r}.",
+            "It is neither a name of TransformerLens nor one that the hub can have.",
+            f"{hint}Type org/model as its page has it, or the path of a folder.",
+        ) from error
+    # It becomes a path in the cache.
+    if revision and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise BadInput(
+            f"The revision {revision[:200]!r} was given.",
+            "No branch, tag or commit can be called that.",
+            "Leave it empty for the main one.",
+        )
+
+
+def _ask(repo: str, revision: str, asked: str, hint: str) -> Remote:
+    from huggingface_hub import HfApi
+
+    with _said(asked, hint):
+        found = HfApi().model_info(
+            repo, revision=revision or None, files_metadata=True, timeout=_TIMEOUT_S
+        )
     files = {s.rfilename: int(s.size or 0) for s in found.siblings or ()}
     _check_files(asked, files)
-    commit = str(found.sha)
     small = [name for name in SMALL if name in files]
-    folder = Path(_fetch(repo, commit, small[0])).parent
+    # Asked for by its revision, so that the cache knows the commit by it when there is no network.
+    folder = Path(_fetch(repo, revision or "main", small[0])).parent
     for file in small[1:]:
-        _fetch(repo, commit, file)
-    weights = _weights(folder, files)
-    return Remote(repo, commit, folder, weights, sum(files.get(w, 0) for w in weights))
+        _fetch(repo, folder.name, file)
+    weights = _weights(repo, folder, files)
+    missing = [w for w in weights if not (folder / w).exists()]
+    return Remote(repo, folder.name, folder, weights, sum(files.get(w, 0) for w in missing))
 
 
 def fetch(remote: Remote, progress: Callable[[str, int, int], None] | None = None) -> None:
-    """Fetch the weight files of a repository into its folder.
+    """Fetch the weight files of a repository into its folder; those that are there are not.
 
     Raises:
-        CannotLoad: The hub refused or broke off.
+        CannotLoad: The hub refused or broke off, or the disk is full.
     """
-    done = 0
+    done = whole = 0
 
     def moved(n: float) -> None:
         nonlocal done
@@ -122,14 +168,20 @@ def fetch(remote: Remote, progress: Callable[[str, int, int], None] | None = Non
             progress(f"Downloading {remote.repo}", done, remote.download_bytes)
 
     for name in remote.weights:
-        _fetch(remote.repo, remote.commit, name, moved)
+        if not (remote.folder / name).exists():
+            whole += Path(_fetch(remote.repo, remote.commit, name, moved)).stat().st_size
+            moved(whole - done)
 
 
 def _fetch(repo: str, commit: str, name: str, moved: Callable[[float], None] | None = None) -> str:
     from huggingface_hub import hf_hub_download
 
-    if (Path(name).name) != name:
-        raise CannotLoad(f"{repo} was asked of the hub.", f"Its index names the file {name!r}.")
+    if Path(name).name != name:
+        raise CannotLoad(
+            f"{repo} was asked of the hub.",
+            f"Its index names the file {name[:200]!r}, which is not beside it.",
+            "Ask for another revision.",
+        )
     with _said(f"{name} of {repo} was to be downloaded."):
         return str(hf_hub_download(repo, name, revision=commit, tqdm_class=_bar(moved)))
 
@@ -147,6 +199,13 @@ def _bar(moved: Callable[[float], None] | None) -> Any:
             if moved is not None and n:
                 moved(n)
             return None
+
+        # With these, one bar is made for both what comes and what is written, not one for each.
+        def update_transfer(self, n: float | None = 1) -> None:
+            del n
+
+        def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None:
+            del args, kwargs
 
     return Silent
 
@@ -167,40 +226,32 @@ def _check_files(asked: str, files: dict[str, int]) -> None:
         )
 
 
-def _weights(folder: Path, files: dict[str, int]) -> tuple[str, ...]:
-    from interp.models.checkpoint import read_json
-
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        named = read_json(index).get("weight_map")
-        return tuple(sorted(set(named.values()))) if isinstance(named, dict) else ()
-    if not files or "model.safetensors" in files:
-        return ("model.safetensors",)
-    return tuple(sorted(n for n in files if n.endswith(".safetensors") and "/" not in n))
+def _weights(repo: str, folder: Path, listed: Collection[str]) -> tuple[str, ...]:
+    index = read_json(folder / INDEX) if INDEX in listed else None
+    return weight_names(repo, listed, index)
 
 
 def _from_cache(repo: str, revision: str) -> Remote | None:
     """Return a repository as far as it is in the cache, or None if it is not there whole."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import try_to_load_from_cache
 
-    def kept(name: str) -> Path:
-        return Path(hf_hub_download(repo, name, revision=revision or None, local_files_only=True))
-
-    try:
-        folder = kept("config.json").parent
-        weights = _weights(folder, {})
-        for name in weights:
-            kept(name)
-    except Exception:
-        return None
-    return Remote(repo, folder.name, folder, weights, 0)
+    for name in (repo, *(old for old, new in _MOVED.items() if new == repo)):
+        config = try_to_load_from_cache(name, "config.json", revision=revision or None)
+        if not isinstance(config, str):
+            continue
+        folder = Path(config).parent
+        with suppress(CannotLoad):
+            listed = [path.name for path in folder.iterdir() if path.exists()]
+            return Remote(repo, folder.name, folder, _weights(repo, folder, listed), 0)
+    return None
 
 
 _NO_ANSWER = "The hub could not be reached"
+_BUSY = (408, 429)
 
 
 @contextmanager
-def _said(asked: str) -> Generator[None]:
+def _said(asked: str, hint: str = "") -> Generator[None]:
     """Turn what the hub's library raises into a sentence."""
     from huggingface_hub import errors
 
@@ -221,14 +272,46 @@ def _said(asked: str) -> Generator[None]:
         raise CannotLoad(
             asked,
             "The hub has no such model, or it is private.",
-            "Check the spelling org/name on its page; for a private one set HF_TOKEN.",
+            f"{hint}Check the spelling org/name on its page; for a private one set HF_TOKEN.",
         ) from error
     except errors.RemoteEntryNotFoundError as error:
         raise CannotLoad(asked, "The file is not there.", "Ask for another revision.") from error
+    except errors.HfHubHTTPError as error:
+        raise _answered(asked, error.response.status_code, error) from error
+    except OSError as error:
+        if error.errno in _DISK:
+            raise CannotLoad(
+                asked,
+                f"It cannot be written to {cache()}: {error.strerror}.",
+                "Free some space, or set HF_HUB_CACHE to a folder that has it, and restart.",
+            ) from error
+        raise _unreachable(asked, error) from error
     except Exception as error:
-        raise CannotLoad(
+        raise _unreachable(asked, error) from error
+
+
+def _answered(asked: str, status: int, error: Exception) -> CannotLoad:
+    """Say what an answer of the hub means that is none of the usual refusals."""
+    if status >= 500 or status in _BUSY:
+        return _unreachable(asked, error)
+    if status == 401:
+        return CannotLoad(
             asked,
-            f"{_NO_ANSWER}: {type(error).__name__}: {str(error)[:160]}.",
-            "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE), or give a folder of this "
-            "machine.",
-        ) from error
+            "The hub does not accept this machine's token.",
+            "Log in again with `hf auth login`, or unset HF_TOKEN, and restart.",
+        )
+    return CannotLoad(
+        asked, f"The hub refused it: {_one_line(error)}.", "See its page, or ask for another model."
+    )
+
+
+def _unreachable(asked: str, error: Exception) -> CannotLoad:
+    return CannotLoad(
+        asked,
+        f"{_NO_ANSWER}, or broke off: {type(error).__name__}: {_one_line(error)}.",
+        "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE), or give a folder of this machine.",
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160].rstrip(" .")

@@ -55,11 +55,21 @@ def push(name: str, model: Any, tokenizer: Any = None) -> ModelInfo:
         )
     if isinstance(model, str | Path):
         return add(str(Path(model).expanduser().resolve()), called=name)
-    if hasattr(model, "hook_dict") and hasattr(model, "cfg"):
+    if _is_hooked(model):
         return _hooked(name, model, tokenizer or getattr(model, "tokenizer", None))
     if hasattr(model, "save_pretrained") and hasattr(model, "config"):
         folder = _written(name, lambda made: _of_transformers(made, model, tokenizer))
-        return add(str(folder), called=name)
+        try:
+            return add(str(folder), called=name)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    if hasattr(model, "original_model"):
+        raise BadInput(
+            f"A {type(model).__name__} was pushed.",
+            "Its weights may have been processed since it was made of a model of transformers.",
+            "Push that one: interp.push(name, model.original_model, model.tokenizer).",
+        )
     raise BadInput(
         f"A {type(model).__name__} was pushed.",
         "It is neither a HookedTransformer nor a model of transformers nor a folder.",
@@ -67,9 +77,21 @@ def push(name: str, model: Any, tokenizer: Any = None) -> ModelInfo:
     )
 
 
+def _is_hooked(model: Any) -> bool:
+    """Whether this is a HookedTransformer and no other model of its library."""
+    if not hasattr(model, "hook_dict"):
+        return False
+    from transformer_lens import HookedTransformer
+
+    return isinstance(model, HookedTransformer)
+
+
 def _of_transformers(folder: Path, model: Any, tokenizer: Any) -> None:
-    model.save_pretrained(folder, safe_serialization=True)
     _write_tokenizer(folder, tokenizer)
+    start = getattr(tokenizer, "bos_token", None)
+    if isinstance(start, str):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": start}))
+    model.save_pretrained(folder)
 
 
 def _hooked(name: str, model: Any, tokenizer: Any) -> ModelInfo:

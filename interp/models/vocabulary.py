@@ -31,9 +31,9 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer and the text of each of its ids.
+    r"""A tokenizer and the text of each of its ids.
 
-    Where a character is cut into several tokens, each shows its bytes, as "\\xf0\\x9f".
+    Where a character is cut into several tokens, each shows its bytes, as "\xf0\x9f".
     ``specials`` are the ids that no text of a person stands for; ``ids`` is the inverse of
     ``texts`` where two tokens do not read alike, else it has the first. ``spaces_are_text``: a
     space without a token was dropped; subword tokenizers put it into the token behind it.
