@@ -6,20 +6,19 @@ from typing import Any, get_args
 
 import streamlit as st
 
-from interp import analyses, behaviors
+from interp import analyses
 from interp.analyses._fields import kind_of, limits
 from interp.errors import BadInput, InterpError, UnknownName
 from interp.methods.effects import METRICS
 from interp.models import catalogue, tokens
 from interp.models.sites import RESIDUAL, components
-from ui import glossary, parts, state
+from ui import glossary, pairs, parts, state
 
 _SITES = {name: name for name in RESIDUAL} | {
     "z": "z, all positions",
     "z_pos": "z, by position",
 }
 _CHOICES = {name: words for name, (words, _) in METRICS.items()}
-_TYPED = "typed pairs"
 _MOST_OUTPUTS = 300
 _WIDE = ("prompt", "pairs")
 
@@ -36,12 +35,22 @@ def draw(kind: str) -> dict[str, Any]:
         for column, name in zip(st.columns(len(row)), row, strict=True):
             with column:
                 drawn[name] = _DRAW[kind_of(spec, name)](kind, name)
+        _below(kind, spec, row, drawn)
     with st.expander("More"):
         for name in fields:
             if kind_of(spec, name) == "seed":
                 drawn[name] = _seed(kind, name)
     fields |= drawn
     return fields
+
+
+def _below(kind: str, spec: Any, row: list[str], drawn: dict[str, Any]) -> None:
+    """Say under a row, over its whole width, what the behavior chosen in it is."""
+    for name in row:
+        if kind_of(spec, name) == "behavior" and drawn[name]:
+            count = next((n for n in spec.model_fields if kind_of(spec, n) == "count"), "")
+            n = drawn.get(count, 20)
+            pairs.chosen(catalogue.info(_current_model(kind)), drawn[name], n)
 
 
 def _rows(names: list[str], spec: Any) -> list[list[str]]:
@@ -64,7 +73,7 @@ def _hidden(kind: str, spec: Any) -> set[str]:
     by_type = {kind_of(spec, name): name for name in spec.model_fields}
     if "behavior" not in by_type:
         return set()
-    chosen = state.value(kind, by_type["behavior"]) not in ("", _TYPED, None)
+    chosen = state.value(kind, by_type["behavior"]) not in ("", pairs.TYPED, None)
     return {by_type["pairs" if chosen else "count"]}
 
 
@@ -78,7 +87,7 @@ def _widgets(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
             widgets |= {part: first.get(part, "") for part in state.PAIR_PARTS}
             widgets["more"] = state.lines_of(given[1:])
         elif kind_of(spec, name) == "behavior":
-            widgets[name] = given or _TYPED
+            widgets[name] = given or pairs.TYPED
         else:
             widgets[name] = given
     return widgets
@@ -152,29 +161,9 @@ def _answer(kind: str, name: str, label: str = "") -> str:
 
 
 def _pairs(kind: str, name: str) -> list[dict[str, str]]:
-    info = catalogue.info(_current_model(kind))
-    left, right = st.columns(2)
-    with left:
-        clean = st.text_input(
-            "Clean prompt", key=state.key(kind, "clean"), help=glossary.tip("clean")
-        )
-        answer = _answer(kind, "answer", "Answer of the clean prompt")
-    with right:
-        corrupted = st.text_input(
-            "Corrupted prompt", key=state.key(kind, "corrupted"), help=glossary.tip("corrupted")
-        )
-        foil = _answer(kind, "foil", "Foil")
-    _preview_pair(info, clean, corrupted)
-    with st.expander("Further pairs", expanded=bool(state.value(kind, "more"))):
-        text = st.text_area(
-            "One pair a line: clean | corrupted | answer | foil",
-            key=state.key(kind, "more"),
-            height=100,
-            help="From three pairs on, every cell has a bootstrap interval; from four different "
-            "clean prompts on, every second one is held out.",
-        )
-    more = state.pairs_of(text)
-    return [{"clean": clean, "corrupted": corrupted, "answer": answer, "foil": foil}, *more]
+    spec = analyses.get(kind).spec
+    behavior = next((n for n in spec.model_fields if kind_of(spec, n) == "behavior"), "")
+    return pairs.typed(kind, catalogue.info(_current_model(kind)), _answer, behavior)
 
 
 def _preview(info: Any, text: str) -> None:
@@ -189,29 +178,19 @@ def _preview(info: Any, text: str) -> None:
     parts.tokens(coded.texts, read=read if read >= 0 else len(coded) + read)
 
 
-def _preview_pair(info: Any, clean: str, corrupted: str) -> None:
-    try:
-        pair = [tokens.encode(info, text).texts for text in (clean, corrupted)]
-    except InterpError:
-        return  # the check below the form says it
-    read = info.answers.read
-    for texts, other, label in ((pair[0], pair[1], "clean"), (pair[1], pair[0], "corrupted")):
-        at = read if read >= 0 else len(texts) + read
-        parts.tokens(texts, against=other, read=at, label=label)
-
-
 def _behavior(kind: str, name: str) -> str:
-    options = [_TYPED, *behaviors.for_model(_current_model(kind))]
-    _valid(kind, name, options, _TYPED)
+    model = _current_model(kind)
+    options = pairs.options(model)
+    _valid(kind, name, options, pairs.TYPED)
     chosen = st.selectbox(
-        "Inputs", options, key=state.key(kind, name), help=glossary.tip("behavior")
+        "Inputs",
+        options,
+        key=state.key(kind, name),
+        format_func=pairs.named,
+        help=glossary.tip("behavior"),
     )
-    if chosen == _TYPED:
+    if chosen == pairs.TYPED:
         return ""
-    pair = behaviors.BUILT_IN[chosen].pairs(1)[0]
-    over = f", answer {pair.answer} over {pair.foil}"
-    first = f"First: {pair.clean} against {pair.corrupted}{over}."
-    st.caption(parts.escape(f"{behaviors.BUILT_IN[chosen].summary} {first}"))
     return chosen
 
 

@@ -28,6 +28,7 @@ font-family:monospace;font-size:0.85rem">{chips}</div>"""
 _CHIP = """<span title="{hover}" style="border:1px solid rgba(127,127,127,.45);border-radius:4px;
 padding:1px 6px;{style}">{text}</span>"""
 _LABEL = """<span style="min-width:5.5rem;font-family:sans-serif;opacity:.7">{text}</span>"""
+_MISSING = "border-style:dashed;opacity:.6"
 _DIFFERS = "background:rgba(230,160,30,.35);font-weight:600"
 
 
@@ -63,26 +64,41 @@ def escape(text: str) -> str:
     return text.replace("\n", "⏎")
 
 
+def plain(text: str) -> str:
+    """Keep what may stand in a label: no line breaks and no control characters."""
+    return "".join(c for c in text if c.isprintable()).strip()
+
+
 def tokens(
-    texts: Sequence[str],
+    texts: Sequence[str | None],
     *,
-    against: Sequence[str] = (),
+    against: Sequence[str | None] = (),
     read: int | None = None,
     label: str = "",
 ) -> None:
-    """Draw one chip a token: index on hover, differences from ``against`` marked."""
+    """Draw one chip a token: index on hover, differences from ``against`` marked.
+
+    None stands for a token that the other prompt has and this one lacks.
+    """
     chips = [_LABEL.format(text=html.escape(label))] if label else []
+    position = 0
     for i, text in enumerate(texts):
+        if text is None:
+            hover = "the other prompt has a token more here"
+            chips.append(_CHIP.format(hover=hover, style=_MISSING, text="∅"))
+            continue
         differs = bool(against) and (i >= len(against) or against[i] != text)
-        hover = f"position {i}: {text}" + (", the answer is read here" if i == read else "")
+        at_read = position == read
+        hover = f"position {position}: {text}" + (", the answer is read here" if at_read else "")
         style = (_DIFFERS if differs else "") + (
-            ";border-bottom:3px solid #2166ac" if i == read else ""
+            ";border-bottom:3px solid #2166ac" if at_read else ""
         )
         chips.append(
             _CHIP.format(
                 hover=html.escape(hover, quote=True), style=style, text=theme.label(text, 24)
             )
         )
+        position += 1
     st.html(_STRIP.format(chips="".join(chips)))
 
 
@@ -111,11 +127,12 @@ def figure(named: NamedFigure, key: str) -> dict[str, Any] | None:
 
 
 def texts(labelled: Sequence[tuple[str, str]]) -> None:
-    """Draw plain texts with their labels, each to be copied as it is; many scroll in a box."""
-    with st.container(height=360 if len(labelled) > 4 else "content", border=False):
+    """Draw plain texts beside their labels, each to be copied as it is; many scroll in a box."""
+    with st.container(height=300 if len(labelled) > 4 else "content", border=False, gap=None):
         for label, text in labelled:
-            st.caption(escape(label))
-            st.code(text, language=None, wrap_lines=True)
+            left, right = st.columns([1, 4])
+            left.caption(escape(label))
+            right.code(text, language=None, wrap_lines=True)
 
 
 def data(figures: Sequence[NamedFigure], key: str) -> None:
