@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.browser import _checkpoint
 from tests.browser.conftest import CHROMIUM, Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,9 @@ _PAGES = {
     "home": "/",
     "models": "/models",
     "explore": "/logit_lens",
+    "attention": "/attention",
+    "attribution": "/direct_logit_attribution",
+    "generate": "/generate",
     "patching": _PATCHING,
     "analyses": "/analyses",
     "about": "/about",
@@ -47,12 +51,16 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        # A person's home, so that the pictures show no path of this machine.
+        os.environ["HOME"] = folder
+        _checkpoint.write(Path(folder) / "checkpoints" / "my-fine-tune")
         server = Server(Path(folder) / "home")
         server.start()
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
             for width in WIDTHS:
                 _states(browser, server.url, width)
+                _own_model(browser, server.url, width)
                 for name, path in _PAGES.items():
                     _shoot(_open(browser, server.url + path, width), f"{name}-{width}")
         finally:
@@ -93,6 +101,38 @@ def _states(browser: Any, url: str, width: int) -> None:
     link = page.get_by_role("link", name="Open").last.get_attribute("href")
     page.context.close()
     _shoot(_open(browser, url + link, width), f"record-{width}")
+
+
+def _own_model(browser: Any, url: str, width: int) -> None:
+    """Take a checkpoint from its folder to each way of looking at it."""
+    page = _open(browser, f"{url}/models", width)
+    place = page.get_by_label("Folder or name")
+    place.fill("~/checkpoints/my-fine-tune")
+    place.press("Enter")
+    page.get_by_text("Fits on").wait_for(timeout=60_000)
+    page.get_by_role("button", name=re.compile("^Load( again)?$")).last.click()
+    page.get_by_text("Loaded: local/my-fine-tune").wait_for(timeout=60_000)
+    _shoot(page, f"models-own-{width}")
+    prompt = "When+Mary+and+Simon+went+to+the+store,+Simon+gave+a+drink+to"
+    two = "prompt=kmabcda&beside_prompt=kmabcdk"
+    for name, path in {
+        "explore-own": f"/logit_lens?model=local/my-fine-tune&prompt={prompt}",
+        "attention-own": f"/attention?model=local/my-fine-tune&layer=1&prompt={prompt}",
+        "attribution-own": "/direct_logit_attribution?model=local/my-fine-tune"
+        f"&prompt={prompt}&answer=+Mary&foil=+Simon",
+        "generate-own": f"/generate?model=local/my-fine-tune&prompt={prompt}",
+        "patching-own": "/activation_patching?model=local/my-fine-tune&behavior=ioi&n_pairs=10"
+        "&site=resid_pre",
+        "explore-two": f"/logit_lens?{two}",
+        "attribution-two": f"/direct_logit_attribution?{two}",
+    }.items():
+        page = _open(browser, url + path, width)
+        run = page.get_by_role("button", name="Run", exact=True)
+        run.wait_for(timeout=30_000)
+        if run.is_enabled():
+            run.click()
+        page.get_by_text("What to ask next").last.wait_for(timeout=90_000)
+        _shoot(page, f"{name}-{width}")
 
 
 def _open(browser: Any, url: str, width: int) -> Any:

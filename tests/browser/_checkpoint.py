@@ -20,6 +20,7 @@ def write(folder: Path, seed: int = 2) -> None:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer()
     torch.manual_seed(seed)
     config = GPT2Config(

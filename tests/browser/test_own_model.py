@@ -24,7 +24,6 @@ from tests.browser.test_app import (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint in a folder whose name is that of another family."""
     made = tmp_path_factory.mktemp("runs") / "gemma-2-tuned"
-    made.mkdir()
     _checkpoint.write(made)
     return made
 
