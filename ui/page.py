@@ -231,16 +231,19 @@ def _figures(answer: Answer, given: Sequence[NamedFigure], *, live: bool) -> Non
     cell = parts.figure(main, key=f"{mode}/{answer.id}/{main.name}")
     st.info(parts.escape(answer.verdict))
     if cell is not None and not live:
-        _cell(answer, cell)
+        _cell(answer, cell, main.name)
     if others and not live:
         # Beside another answer there is half the width: one below the other.
         columns = [st.container() for _ in others] if given else st.columns(len(others))
+        chosen = None
         for column, named in zip(columns, others, strict=True):
             with column:
-                parts.figure(named, key=f"{mode}/{answer.id}/{named.name}")
+                chosen = parts.figure(named, key=f"{mode}/{answer.id}/{named.name}") or chosen
+        if chosen is not None:
+            _cell(answer, chosen, "other")
 
 
-def _cell(answer: Answer, cell: dict[str, Any]) -> None:
+def _cell(answer: Answer, cell: dict[str, Any], where: str) -> None:
     assert answer.analysis is not None
     more = answer.analysis.inspect(answer.result, cell)
     if more is None:
@@ -249,7 +252,7 @@ def _cell(answer: Answer, cell: dict[str, Any]) -> None:
     with st.container(border=True):
         st.markdown(parts.escape(text))
         for named in figures:
-            parts.figure(named, key=f"cell/{answer.id}/{named.name}")
+            parts.figure(named, key=f"cell/{where}/{answer.id}/{named.name}")
 
 
 def _next(answer: Answer) -> None:

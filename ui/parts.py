@@ -128,7 +128,7 @@ def figure(named: NamedFigure, key: str) -> dict[str, Any] | None:
 
 def texts(labelled: Sequence[tuple[str, str]]) -> None:
     """Draw plain texts beside their labels, each to be copied as it is; many scroll in a box."""
-    with st.container(height=300 if len(labelled) > 4 else "content", border=False, gap=None):
+    with st.container(height=300 if len(labelled) > 4 else "content", border=False, gap="xsmall"):
         for label, text in labelled:
             left, right = st.columns([1, 4])
             left.caption(escape(label))

@@ -16,22 +16,33 @@ import plotly.graph_objects as go
 
 @dataclass(frozen=True)
 class NamedFigure:
-    """``selectable`` figures report clicks on their markers' customdata."""
+    """A figure and what is said of it.
+
+    ``selectable`` figures report clicks on their markers' customdata. ``texts`` are (label, plain
+    text), shown below the figure to be read and copied.
+    """
 
     name: str
     title: str
     caption: str
     figure: go.Figure
     selectable: bool = False
+    texts: tuple[tuple[str, str], ...] = ()
 
     @property
     def csv(self) -> str:
-        """The numbers that are drawn: row, column and value of a map; series, x and y of curves."""
+        """The numbers that are drawn: row, column and value of a map; series, x and y of curves.
+
+        Several maps in one figure are told apart by a first column, the name of each.
+        """
         out = io.StringIO()
         writer = csv.writer(out)
         traces: list[Any] = list(self.figure.data)
         maps = [trace for trace in traces if trace.type == "heatmap"]
-        if maps:
+        if len(maps) > 1:
+            writer.writerow(("map", "row", "column", "value"))
+            writer.writerows((_plain(m.name), *cell) for m in maps for cell in self._cells(m))
+        elif maps:
             writer.writerow(("row", "column", "value"))
             writer.writerows(self._cells(maps[0]))
         else:
@@ -43,7 +54,8 @@ class NamedFigure:
 
     def _cells(self, trace: Any) -> Iterator[tuple[str, str, float | str]]:
         layout: Any = self.figure.layout
-        rows, cols = layout.yaxis.ticktext, layout.xaxis.ticktext
+        # A map whose axes cannot show every label has them as meta.
+        rows, cols = trace.meta or (layout.yaxis.ticktext, layout.xaxis.ticktext)
         for (i, j), value in np.ndenumerate(np.asarray(trace.z)):
             yield _plain(rows[i]), _plain(cols[j]), "" if np.isnan(value) else float(value)
 

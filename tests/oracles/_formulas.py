@@ -74,7 +74,9 @@ class Formula:
         for layer in range(self.n_layers):
             at = f"blocks.{layer}"
             stream = place("resid_pre", layer, stream)
-            z = place("z", layer, self._mixed(self._normed(stream, f"{at}.ln1"), f"{at}.attn"))
+            normed = self._normed(stream, f"{at}.ln1")
+            acts[f"pattern.{layer}"] = self._attention(normed, f"{at}.attn")
+            z = place("z", layer, self._mixed(acts[f"pattern.{layer}"], normed, f"{at}.attn"))
             written = np.einsum("bphd,hdm->bpm", z, w[f"{at}.attn.W_O"]) + w[f"{at}.attn.b_O"]
             stream = stream + place("attn_out", layer, written)
             if self.activation is not None:
@@ -99,18 +101,21 @@ class Formula:
         scale = np.sqrt((centred**2).mean(-1, keepdims=True) + self.epsilon)
         return centred / scale * self.weights[f"{name}.w"] + self.weights[f"{name}.b"]
 
-    def _mixed(self, normed: Array, at: str) -> Array:
-        query, key, value = (
-            np.einsum("bpm,hmd->bphd", normed, self.weights[f"{at}.W_{name}"])
-            + self.weights[f"{at}.b_{name}"]
-            for name in "QKV"
-        )
+    def _projected(self, normed: Array, at: str, name: str) -> Array:
+        projected = np.einsum("bpm,hmd->bphd", normed, self.weights[f"{at}.W_{name}"])
+        return projected + self.weights[f"{at}.b_{name}"]
+
+    def _attention(self, normed: Array, at: str) -> Array:
+        query, key = (self._projected(normed, at, name) for name in "QK")
         scores = np.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(query.shape[-1])
         if self.causal:
             later = np.triu(np.ones(scores.shape[-2:], bool), 1)
             scores = np.where(later, -np.inf, scores)
         powers = np.exp(scores - scores.max(-1, keepdims=True))
-        return np.einsum("bhqk,bkhd->bqhd", powers / powers.sum(-1, keepdims=True), value)
+        return powers / powers.sum(-1, keepdims=True)
+
+    def _mixed(self, pattern: Array, normed: Array, at: str) -> Array:
+        return np.einsum("bhqk,bkhd->bqhd", pattern, self._projected(normed, at, "V"))
 
 
 def bundled(name: str) -> Formula:
