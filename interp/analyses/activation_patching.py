@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from interp.analyses import _slices
 from interp.analyses._fields import (
     BehaviorName,
     Count,
@@ -26,7 +27,6 @@ from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Spe
 from interp.axes import Grid as Effects
 from interp.axes import Mask, PairGrid, PerPair
 from interp.behaviors import Behavior, built_in, from_pairs
-from interp.errors import BadInput
 from interp.figures import curves, heatmap, theme
 from interp.figures.named import NamedFigure
 from interp.methods import effects
@@ -76,7 +76,8 @@ class Result:
     ``inert`` cells are 0 and ``forced`` cells 1 by the model's structure; neither is a finding.
     ``effect`` is 0 where the patch did nothing and 1 where it moved the metric by the whole gap
     between the corrupted and the clean run. ``low`` and ``high`` are NaN where there is no
-    interval. ``values``, ``clean`` and ``corrupted`` are in ``unit``.
+    interval. ``values``, ``clean``, ``corrupted`` and ``least_gap`` are in ``unit``; a pair whose
+    gap is below ``least_gap`` has nothing to recover (0 in answers from before there was one).
     """
 
     site: str
@@ -102,6 +103,7 @@ class Result:
     forced: Mask
     best: Score | None
     best_cell: tuple[int, ...]
+    least_gap: float = 0.0
 
     @property
     def cols(self) -> list[str]:
@@ -118,13 +120,7 @@ def _shared(texts: tuple[str, ...]) -> str:
 def inputs(spec: ActivationPatching) -> Behavior:
     """Check pairs, site and metric against the model."""
     if spec.behavior:
-        behavior = built_in(spec.behavior, spec.n_pairs)
-        if behavior.model != spec.model:
-            raise BadInput(
-                f"The behavior {spec.behavior!r} was asked of {spec.model}.",
-                f"Its tokens are those of {behavior.model}.",
-                "Choose that model, or type pairs.",
-            )
+        behavior = built_in(spec.behavior, spec.n_pairs, spec.model)
     else:
         behavior = from_pairs(spec.model, [pair.prompt_pair() for pair in spec.pairs])
     make_grid(catalogue.info(spec.model), behavior, spec.site)
@@ -155,9 +151,16 @@ def run(spec: ActivationPatching, ctx: Context) -> Generator[Step[Result], None,
     done = None if ctx.checkpoint is None else ctx.checkpoint["values"]
     labelled = _labelled(spec, ctx.inputs, grid)
     for state in sweep(model, ctx.inputs, grid, spec.direction, spec.metric, done=done):
-        effects.check_gap(state.clean, state.corrupted, *effects.METRICS[spec.metric])
+        least = _least(spec, state)
+        effects.check_gap(state.clean, state.corrupted, spec.metric, least)
         ctx.save_checkpoint({"values": state.values})
         yield Step(state.fraction, _result(spec, ctx.inputs, grid, state, labelled))
+
+
+def _least(spec: ActivationPatching, state: Sweep) -> float:
+    """Return the gap below which there is nothing to recover, in the metric's unit."""
+    dtype = catalogue.info(spec.model).dtype
+    return effects.least_gap(spec.metric, state.clean, state.corrupted, dtype)
 
 
 def _labelled(spec: ActivationPatching, behavior: Behavior, grid: Grid) -> Callable[..., Result]:
@@ -198,7 +201,7 @@ def _result(
     effect = effects.effect(*args)
     bounds = effects.interval(*args, rng) if complete else None
     low, high = bounds if bounds is not None else (np.full_like(effect, np.nan),) * 2
-    cell, best = (), None
+    cell, best, least = (), None, _least(spec, state)
     forced = cells_that_must_matter(catalogue.info(spec.model), behavior, grid)
     if complete and not (state.inert | forced).all():
         cell, best = effects.best_cell(
@@ -206,6 +209,7 @@ def _result(
             inert=state.inert | forced,
             name=lambda row, col: str(grid.place(row, col)),
             held_out=behavior.held_out,
+            least=least,
             rng=rng,
         )
     return labelled(
@@ -219,6 +223,7 @@ def _result(
         forced=forced,
         best=best,
         best_cell=cell,
+        least_gap=least,
     )
 
 
@@ -268,7 +273,8 @@ def figures(result: Result) -> list[NamedFigure]:
         NamedFigure(
             "runs",
             f"{result.metric[0].upper()}{result.metric[1:]} of the bare runs",
-            f"Each pair's clean and corrupted run, without a patch, in {result.unit}.",
+            f"Each pair's clean and corrupted run, without a patch, in {result.unit}."
+            f"{_small(result)}",
             _runs(result),
         ),
     ]
@@ -321,18 +327,15 @@ def verdict(result: Result) -> str:
     others = f"; every other cell that tells anything stays within ±{max(rest):.2f}" if rest else ""
     return (
         f"Largest shares {verb} by one patch, of the gap in {result.metric} "
-        f"({result.corrupted.mean():.2f} corrupted to {result.clean.mean():.2f} clean, "
-        f"{result.unit}): {named}{others}. {_note(result)}{_warning(result)}"
+        f"({result.corrupted.mean():.3g} corrupted to {result.clean.mean():.3g} clean, "
+        f"{result.unit}): {named}{others}. {_note(result)}{_small(result)}"
+        f"{effects.wrong_way(result.clean, result.corrupted, result.metric)}"
     )
 
 
-def _warning(result: Result) -> str:
-    """Say so where the clean run does not give the answer more than the corrupted one."""
-    gap = float(result.clean.mean() - result.corrupted.mean())
-    rises = result.metric in (effects.METRICS["logit_diff"][0], effects.METRICS["prob"][0])
-    if gap > 0 if rises else gap < 0:
-        return ""
-    return " The corrupted run gives the answer more than the clean one: check answer and foil."
+def _small(result: Result) -> str:
+    said = effects.small_gaps(result.clean, result.corrupted, result.least_gap, result.unit)
+    return said and f" {said}"
 
 
 def _two(value: float) -> str:
@@ -377,7 +380,15 @@ def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure
         marks=marks,
         hover=[f"pair {i}" for i in range(len(values))],
     )
-    return text, [NamedFigure("cell", _place(result, row, col), "", figure)]
+    runs = (values, result.clean, result.corrupted, result.direction)
+    why, split = _slices.split(
+        ("gap", result.unit, result.clean - result.corrupted),
+        "effect",
+        ("all pairs", float(result.effect[row, col])),
+        effects.on_pairs(*runs, least=result.least_gap, unit=result.unit),
+    )
+    text = f"{text}. {why}" if why else text
+    return text, [NamedFigure("cell", _place(result, row, col), "", figure), *split]
 
 
 def follow_ups(spec: ActivationPatching, result: Result) -> list[FollowUp]:
@@ -441,6 +452,7 @@ def question(spec: ActivationPatching) -> str:
 ANALYSIS = Analysis(
     kind="activation_patching",
     page=("Find", "Patching"),
+    rank=1,
     about="Which activations carry the difference between two prompts?",
     spec=ActivationPatching,
     result=Result,

@@ -1,63 +1,167 @@
-"""The behaviors that come with the bundled models, by name.
+"""The behaviors that come with the app, by name: one task per file, this one only names them.
 
-Each is a function from a number of pairs to prompt pairs, deterministic: the first ``n`` pairs of
-a larger request are the pairs of a smaller one. One task per file; this one only names them.
+Those of a bundled model are made of its own alphabet; templates are made of English words for any
+model that answers with tokens. All are deterministic: the first ``n`` pairs of a larger request are
+the pairs of a smaller one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from interp.behaviors import balance, induction
+from interp.behaviors import (
+    balance,
+    capitals,
+    gender,
+    greater_than,
+    induction,
+    ioi,
+    kept,
+    templates,
+)
 from interp.behaviors._record import Behavior, PromptPair
+from interp.behaviors.templates import MOST, Made
 from interp.behaviors.typed import from_pairs
 from interp.errors import BadInput, UnknownName
+from interp.models import catalogue
+from interp.models.info import ModelInfo
 
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A named source of prompt pairs for one model. ``most``: how many it can make."""
+    """A named source of prompt pairs.
 
-    model: str
+    Attributes:
+        summary: What the pairs are: clean, corrupted, answer and foil.
+        make: Makes all its pairs for a model.
+        model: The one bundled model that it is made for; empty: any that reads English words.
+        paper: Where the task comes from, or empty.
+    """
+
     summary: str
-    pairs: Callable[[int], Sequence[PromptPair]]
-    most: int = 1000
+    make: Callable[[ModelInfo], Made]
+    model: str = ""
+    paper: str = ""
+
+    def pairs(self, n: int, model: str = "") -> tuple[PromptPair, ...]:
+        """Make the first ``n`` pairs for ``model``, by default the one that it is made for."""
+        return _made(self.make, catalogue.info(model or self.model)).pairs[:n]
+
+    def suits(self, model: ModelInfo) -> bool:
+        """Whether it can be asked of ``model``, as far as can be told without its tokenizer."""
+        return self.model == model.name if self.model else templates.reads_words(model)
 
 
 BUILT_IN = {
     "paren-near-misses": BuiltIn(
-        "paren-balancer",
         "Balanced strings of 16 parentheses against the same string with one parenthesis "
         "turned over, at places spread over the string.",
-        balance.near_misses,
+        lambda model: Made(tuple(balance.near_misses(MOST))),
+        model="paren-balancer",
     ),
     "induction-first-cue": BuiltIn(
-        "induction-handmade",
         "Ten different letters and the third one again; corrupted: the third letter's first "
         "occurrence is another letter, so that there is nothing to copy after.",
-        induction.first_cue,
+        lambda model: Made(tuple(induction.first_cue(MOST))),
+        model="induction-handmade",
+    ),
+    "ioi": BuiltIn(
+        "Indirect object identification: two names, of which one then gives something; answer: "
+        "the other name, foil: the giver. Corrupted: the giver's second mention is the other "
+        "name, so that answer and foil change places.",
+        ioi.swapped_subject,
+        paper="Wang et al. (2022), Interpretability in the wild, arXiv:2211.00593",
+    ),
+    "ioi-abc": BuiltIn(
+        "Indirect object identification, as in ioi; corrupted: three other names, all different, "
+        "so that neither answer nor foil is named.",
+        ioi.other_names,
+        paper="Wang et al. (2022), Interpretability in the wild, arXiv:2211.00593",
+    ),
+    "greater-than": BuiltIn(
+        "An event lasts from one year of a century to a later one; answer: ten years after the "
+        "start, foil: ten years before it. Corrupted: it starts in the year 01 of that century, "
+        "so that the foil is no longer too early.",
+        greater_than.later_years,
+        paper="Hanna et al. (2023), How does GPT-2 compute greater-than?, arXiv:2305.00586",
+    ),
+    "gender": BuiltIn(
+        "A sentence begins with a first name; answer: the pronoun (she or he) that goes with it, "
+        "foil: the other one. Corrupted: a name that goes with the other pronoun.",
+        gender.pronouns,
+        paper="Mathwin et al. (2023), Identifying a preliminary circuit for predicting gendered "
+        "pronouns in GPT-2 small",
+    ),
+    "country-capital": BuiltIn(
+        "A sentence asks for the capital of a country; answer: that capital. Corrupted: another "
+        "country, whose capital is the foil.",
+        capitals.capitals,
     ),
 }
 
 
 def for_model(model: str) -> tuple[str, ...]:
-    """List the names of the behaviors made for ``model``."""
-    return tuple(name for name, source in BUILT_IN.items() if source.model == model)
+    """List the names of the behaviors that can be asked of ``model``.
+
+    A template may still be refused when it is made, by a tokenizer that splits its words.
+
+    Cost: none worth a thought; the tokenizer is not opened.
+    """
+    info = catalogue.info(model)
+    return tuple(name for name, source in BUILT_IN.items() if source.suits(info))
 
 
-@lru_cache(maxsize=32)
-def built_in(name: str, n: int) -> Behavior:
-    """Make the built-in behavior ``name`` with ``n`` pairs.
+def all_pairs(name: str, model: str) -> Made:
+    """Make every pair of the built-in behavior ``name`` for ``model``, and say of which fillers.
 
     Raises:
         UnknownName: There is no such behavior.
-        BadInput: It cannot make so many pairs.
+        BadInput: It is made for another model, or the tokenizer splits too many of its words.
+
+    Cost: cuts some hundred words into tokens, once for each model's weights.
     """
+    found = kept.get(name)
+    if found is not None:
+        return Made(found.pairs)
     if name not in BUILT_IN:
-        raise UnknownName.of("behavior", name, BUILT_IN)
-    source = BUILT_IN[name]
-    if not 1 <= n <= source.most:
-        raise BadInput(f"{n} pairs of {name} were asked for.", f"It makes 1 to {source.most}.")
-    return from_pairs(source.model, source.pairs(n), name=name, source=source.summary)
+        raise UnknownName.of("behavior", name, (*BUILT_IN, *kept.names()))
+    source, info = BUILT_IN[name], catalogue.info(model)
+    if not source.suits(info):
+        found = f"Its tokens are those of {source.model}."
+        if not source.model:
+            found = f"It is made of English words, which {model} does not answer with."
+        raise BadInput(
+            f"The behavior {name!r} was asked of {model}.",
+            found,
+            "Choose that model, or type pairs." if source.model else "Type pairs.",
+        )
+    return _made(source.make, info)
+
+
+@lru_cache(maxsize=64)
+def _made(make: Callable[[ModelInfo], Made], model: ModelInfo) -> Made:
+    return make(model)
+
+
+def built_in(name: str, n: int, model: str) -> Behavior:
+    """Make the built-in behavior ``name`` with ``n`` pairs for ``model``.
+
+    Raises:
+        UnknownName: There is no such behavior.
+        BadInput: It cannot make so many pairs, or none for this model.
+    """
+    made = all_pairs(name, model)
+    if not 1 <= n <= len(made.pairs):
+        raise BadInput(
+            f"{n} pairs of {name} were asked for.", f"It makes 1 to {len(made.pairs):,}."
+        )
+    return _built_in(name, n, catalogue.info(model), made)
+
+
+@lru_cache(maxsize=32)
+def _built_in(name: str, n: int, model: ModelInfo, made: Made) -> Behavior:
+    about = BUILT_IN[name].summary if name in BUILT_IN else "Brought as a table."
+    said = " ".join(filter(None, (about, made.note)))
+    return from_pairs(model.name, made.pairs[:n], name=name, source=said)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from interp.behaviors import alignment
 from interp.behaviors._record import Behavior, PromptPair
+from interp.behaviors.alignment import short
 from interp.errors import BadInput, UnequalPair
 from interp.models import catalogue, tokens
 from interp.models.info import ModelInfo
+from interp.models.tokens import Tokens
 
 
 def from_prompt(model: str, prompt: str, answer: str = "") -> Behavior:
@@ -23,7 +26,9 @@ def from_prompt(model: str, prompt: str, answer: str = "") -> Behavior:
     """
     info = catalogue.info(model)
     if not prompt:
-        raise BadInput("The prompt is empty.", "", f"Type some of: {tokens.alphabet(info)}.")
+        raise BadInput(
+            "The prompt is empty.", f"{info.name} reads: {tokens.alphabet(info)}.", "Type some."
+        )
     return Behavior(
         model=model,
         name="typed prompt",
@@ -40,27 +45,23 @@ def from_pairs(
 ) -> Behavior:
     """Make a behavior of prompt pairs whose tokens line up.
 
-    From 4 different clean prompts on, every second one is held out.
+    From 4 different clean prompts on, every second one is held out. No pair is ever left out: one
+    that cannot be used is refused, and of several the message says which.
 
     Raises:
-        UnequalPair: A pair differs in length, or not at all.
+        UnequalPair: Pairs differ in length, or not at all.
         BadInput: There is no pair, or a prompt or an answer that the model cannot read or give.
+
+    Cost: cuts every prompt into tokens once.
     """
     info = catalogue.info(model)
-    if not pairs:
-        raise BadInput(
-            "No prompt pair was given.",
-            "Patching needs a clean and a corrupted prompt.",
-            "Type one of each, of equal length.",
-        )
-    twice = next((p for i, p in enumerate(pairs) if p in pairs[:i]), None)
-    if twice is not None:
-        raise BadInput(
-            f"The pair {twice.clean!r}, {twice.corrupted!r} is given twice.",
-            "Pairs count as independent: one that is repeated would make intervals too narrow.",
-            "Remove the copy.",
-        )
-    clean, corrupted, answers, foils = zip(*(_check(info, p) for p in pairs), strict=True)
+    _check_texts(pairs)
+    sides = alignment.encoded(info, pairs)
+    found = alignment.of_tokens(sides)
+    if found.off:
+        raise found.refusal(pairs)
+    answers, foils = _outputs(info, pairs, sides)
+    clean = tuple(side.ids for side, _ in sides)
     return Behavior(
         model=model,
         name=name,
@@ -68,7 +69,7 @@ def from_pairs(
         space=info.answers.space,
         read=info.answers.read,
         clean=clean,
-        corrupted=corrupted,
+        corrupted=tuple(side.ids for _, side in sides),
         answers=answers,
         foils=foils,
         held_out=_held_out(clean),
@@ -81,7 +82,28 @@ def _held_out(clean: Sequence[tuple[int, ...]]) -> tuple[bool, ...]:
     return tuple(order[ids] % 2 == 1 for ids in clean) if len(order) >= 4 else ()
 
 
-def _check(info: ModelInfo, pair: PromptPair) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+def _check_texts(pairs: Sequence[PromptPair]) -> None:
+    """Refuse what can be refused without a tokenizer."""
+    if not pairs:
+        raise BadInput(
+            "No prompt pair was given.",
+            "Patching needs a clean and a corrupted prompt.",
+            "Type one of each, of equal length.",
+        )
+    seen: set[PromptPair] = set()
+    for i, pair in enumerate(pairs):
+        if pair in seen:
+            raise BadInput(
+                f"The pair {short(pair.clean)!r}, {short(pair.corrupted)!r} is given twice.",
+                "Pairs count as independent: one that is repeated would make intervals too narrow.",
+                "Remove the copy.",
+            )
+        seen.add(pair)
+        with alignment.naming(i, len(pairs)):
+            _check_filled(pair)
+
+
+def _check_filled(pair: PromptPair) -> None:
     for which, text in (("clean", pair.clean), ("corrupted", pair.corrupted)):
         if not text:
             raise BadInput(
@@ -89,29 +111,32 @@ def _check(info: ModelInfo, pair: PromptPair) -> tuple[tuple[int, ...], tuple[in
                 "",
                 "Type it: both prompts of a pair have the same length and differ where it matters.",
             )
-    clean, corrupted = tokens.encode(info, pair.clean), tokens.encode(info, pair.corrupted)
-    if len(clean) != len(corrupted):
-        raise UnequalPair(
-            "A pair must line up token by token.",
-            f"Clean {pair.clean!r} has {len(clean)} tokens, "
-            f"corrupted {pair.corrupted!r} has {len(corrupted)}.",
-            "Lengthen the shorter one, or replace tokens instead of adding or removing them.",
-        )
-    if clean.ids == corrupted.ids:
-        raise UnequalPair(
-            "Clean and corrupted must differ.",
-            f"Both are {pair.clean!r}.",
-            "Change at least one token of the corrupted prompt.",
-        )
     if not pair.answer:
         raise BadInput(
-            f"The pair {pair.clean!r} has no answer.",
+            f"The pair {short(pair.clean)!r} has no answer.",
             "A metric needs to know which output to follow.",
             "Type the output that the clean prompt should give.",
         )
     if pair.answer == pair.foil:
         raise BadInput(
-            f"Answer and foil are both {pair.answer!r}.", "", "Choose two different outputs."
+            f"Answer and foil are both {short(pair.answer)!r}.", "", "Choose two different outputs."
         )
-    foil = tokens.answer_id(info, pair.foil) if pair.foil else -1
-    return clean.ids, corrupted.ids, tokens.answer_id(info, pair.answer), foil
+
+
+def _outputs(
+    info: ModelInfo, pairs: Sequence[PromptPair], sides: Sequence[tuple[Tokens, Tokens]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the output index of every answer and foil (-1 for none); prompts must differ."""
+    answers: list[int] = []
+    foils: list[int] = []
+    for i, (pair, (clean, corrupted)) in enumerate(zip(pairs, sides, strict=True)):
+        with alignment.naming(i, len(pairs)):
+            if clean.ids == corrupted.ids:
+                raise UnequalPair(
+                    "Clean and corrupted must differ.",
+                    f"Both are {short(pair.clean)!r}.",
+                    "Change at least one token of the corrupted prompt.",
+                )
+            answers.append(tokens.answer_id(info, pair.answer))
+            foils.append(tokens.answer_id(info, pair.foil) if pair.foil else -1)
+    return tuple(answers), tuple(foils)

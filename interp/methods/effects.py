@@ -54,27 +54,100 @@ def effect(values: PairGrid, clean: PerPair, corrupted: PerPair, direction: str)
     return recovered if direction == "denoising" else 1 - recovered
 
 
-def check_gap(clean: PerPair, corrupted: PerPair, metric: str, unit: str) -> None:
-    """Refuse pairs whose two runs give the same number on average.
+LEAST_LOGITS = 0.04
+"""Least gap worth sharing out: it moves an even choice of answer or foil from 50 % to 51 %."""
+ROUNDINGS = 8
+"""A gap is more than rounding above so many units in the last place of the numbers' size."""
+_EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+def least_gap(metric: str, clean: PerPair, corrupted: PerPair, dtype: str = "float32") -> float:
+    """Return the gap, in the metric's unit, below which there is nothing to recover.
+
+    It is ``LEAST_LOGITS``, or more where that is rounding: ``ROUNDINGS`` units in the last place
+    of the model's precision, of the mean size of the numbers (at least 1). A change of logits
+    ``d`` that is small moves an even choice by ``d / 4`` in probability, ``d / 2`` nats in loss
+    and ``d**2 / 8`` nats in KL, so one rule serves all metrics: 0.04 logits, 0.01 in probability,
+    0.02 nats in loss, 0.0002 nats in KL.
+
+    Args:
+        metric: One of ``METRICS``.
+        clean: Metric of each clean run.
+        corrupted: Metric of each corrupted run.
+        dtype: Precision that the model ran in.
+    """
+    size = max(1.0, float(np.abs(clean).mean()), float(np.abs(corrupted).mean()))
+    logits = max(LEAST_LOGITS, ROUNDINGS * _EPSILON[dtype] * size)
+    return {
+        "logit_diff": logits,
+        "prob": logits / 4,
+        "loss": logits / 2,
+        "kl": logits**2 / 8,
+    }[metric]
+
+
+def check_gap(clean: PerPair, corrupted: PerPair, metric: str, least: float) -> None:
+    """Refuse pairs whose two runs give nearly the same number on average.
+
+    Args:
+        clean: Metric of each clean run.
+        corrupted: Metric of each corrupted run.
+        metric: One of ``METRICS``.
+        least: The least mean gap, from ``least_gap``.
 
     Raises:
         NothingToRecover: There is no gap to share out.
     """
-    if not has_gap(clean, corrupted):
-        raise NothingToRecover(
-            f"The {metric} was compared between clean and corrupted.",
-            f"On average over {len(clean)} pair{'s' if len(clean) > 1 else ''} "
-            f"it is {clean.mean():.4g} {unit} in both.",
-            "Choose a corrupted prompt that changes the answer, or another metric.",
+    if has_gap(clean, corrupted, least):
+        return
+    name, unit = METRICS[metric]
+    n, mean = len(clean), (float(clean.mean()), float(corrupted.mean()))
+    found = f"it is {mean[0]:.4g} {unit} in both"
+    if f"{mean[0]:.4g}" != f"{mean[1]:.4g}":
+        found = (
+            f"it is {mean[0]:.4g} and {mean[1]:.4g} {unit}: a gap below {least:.2g}, "
+            "which leaves nothing to share out"
         )
+    raise NothingToRecover(
+        f"The {name} was compared between clean and corrupted.",
+        f"On average over {n} pair{'s' if n > 1 else ''} {found}.",
+        "Choose a corrupted prompt that changes the answer, or another metric.",
+    )
 
 
-def has_gap(clean: PerPair, corrupted: PerPair) -> bool:
-    """Whether the mean gap is more than rounding: above 1e-6 of the size of the values."""
-    if not len(clean):
-        return False
-    size = max(1.0, float(np.abs(clean).mean()), float(np.abs(corrupted).mean()))
-    return abs(float(clean.mean() - corrupted.mean())) > 1e-6 * size
+def has_gap(clean: PerPair, corrupted: PerPair, least: float) -> bool:
+    """Whether the mean gap of these pairs is at least ``least``, in either direction."""
+    return len(clean) > 0 and abs(float(clean.mean() - corrupted.mean())) >= least
+
+
+def small_gaps(clean: PerPair, corrupted: PerPair, least: float, unit: str) -> str:
+    """Say in how many pairs the gap is below ``least``, or nothing where it is in none.
+
+    These pairs count like the others: a ratio of means weighs each by its gap.
+    """
+    n, few = len(clean), int((np.abs(clean - corrupted) < least).sum())
+    if not few:
+        return ""
+    have, them = ("have", "them") if few > 1 else ("has", "it")
+    return (
+        f"{few} of {n} pairs {have} a gap below {least:.2g} {unit}: there is nothing to recover "
+        f"in {them}."
+    )
+
+
+def wrong_way(clean: PerPair, corrupted: PerPair, metric: str) -> str:
+    """Say so where the clean run does not give the answer more than the corrupted one.
+
+    Args:
+        clean: Metric of each clean run.
+        corrupted: Metric of each corrupted run.
+        metric: Name of the metric in words.
+    """
+    gap = float(clean.mean() - corrupted.mean())
+    rises = metric in (METRICS["logit_diff"][0], METRICS["prob"][0])
+    if gap > 0 if rises else gap < 0:
+        return ""
+    return " The corrupted run gives the answer more than the clean one: check answer and foil."
 
 
 def interval(
@@ -116,16 +189,18 @@ def best_cell(
     inert: Mask,
     name: Callable[[int, int], str],
     held_out: tuple[bool, ...],
+    least: float,
     rng: np.random.Generator,
 ) -> tuple[tuple[int, int], Score]:
     """Find the cell with the largest absolute effect and score it with its scale.
 
     The cell is chosen on the search pairs; its effect on the held-out ones stands beside, and
     the interval is theirs: the largest of many is too large on the inputs that it was chosen on.
-    Where one half of the pairs has no gap, all are searched and none is held out.
+    Where one half of the pairs has a mean gap below ``least``, all are searched and none is held
+    out.
     """
     kept = np.array(held_out) if held_out else np.zeros(len(clean), bool)
-    halves = bool(kept.any()) and all(has_gap(clean[h], corrupted[h]) for h in (kept, ~kept))
+    halves = bool(kept.any()) and all(has_gap(clean[h], corrupted[h], least) for h in (kept, ~kept))
     search = ~kept if halves else np.ones(len(clean), bool)
     grid = effect(values[search], clean[search], corrupted[search], direction)
     size = np.where(inert, -1.0, np.abs(grid))
@@ -133,8 +208,9 @@ def best_cell(
     others = grid[~inert & (np.arange(size.size).reshape(size.shape) != row * size.shape[1] + col)]
     held: tuple[Anchor | Absent, Interval | Absent] = (Absent(_WHY_NONE), Absent(_WHY_NONE))
     if halves:
-        cell = values[kept][:, row : row + 1, col : col + 1]
-        held = _held_out(cell, clean[kept], corrupted[kept], direction, rng)
+        args = (values[kept, row, col], clean[kept], corrupted[kept], direction)
+        value, bounds = one_effect(*args, rng, which="held-out pairs")
+        held = (Anchor(f"on {int(kept.sum())} held-out pairs", value), bounds)
     elif kept.any():
         reason = "one half of the pairs has no gap: all are searched"
         held = (Absent(reason), Absent(reason))
@@ -166,15 +242,65 @@ def _null(others: np.ndarray) -> Null | Absent:
     return Null(name, low, median, high, len(others))
 
 
-def _held_out(
-    cell: PairGrid, clean: PerPair, corrupted: PerPair, direction: str, rng: np.random.Generator
-) -> tuple[Anchor, Interval | Absent]:
-    n = len(clean)
-    anchor = Anchor(
-        f"on {n} held-out pairs", float(effect(cell, clean, corrupted, direction)[0, 0])
-    )
+def one_effect(
+    values: PerPair,
+    clean: PerPair,
+    corrupted: PerPair,
+    direction: str,
+    rng: np.random.Generator,
+    *,
+    which: str = "pairs",
+) -> tuple[float, Interval | Absent]:
+    """Return the effect of one patch on some pairs, with its bootstrap interval or why it has none.
+
+    Args:
+        values: Metric of each pair with the patch.
+        clean: Metric of each clean run.
+        corrupted: Metric of each corrupted run.
+        direction: "denoising" or "noising".
+        rng: Randomness of the bootstrap.
+        which: What the pairs are called, in the plural.
+    """
+    n, cell = len(clean), values[:, None, None]
+    value = float(effect(cell, clean, corrupted, direction)[0, 0])
     bounds = interval(cell, clean, corrupted, direction, rng)
+    named = f"{n} {which if n > 1 else which.removesuffix('s')}"
     if bounds is None:
-        return anchor, Absent(f"{n} held-out pairs: an interval takes {FEWEST} with a steady gap")
-    low, high = float(bounds[0][0, 0]), float(bounds[1][0, 0])
-    return anchor, Interval(low, high, LEVEL, f"bootstrap over the {n} held-out pairs")
+        return value, Absent(f"{named}: an interval takes {FEWEST} with a steady gap")
+    low, high = (float(bound[0, 0]) for bound in bounds)
+    return value, Interval(low, high, LEVEL, f"bootstrap over the {named}")
+
+
+def on_pairs(
+    values: PerPair,
+    clean: PerPair,
+    corrupted: PerPair,
+    direction: str,
+    *,
+    least: float,
+    unit: str,
+    seed: int = 0,
+) -> Callable[[np.ndarray], tuple[float, Interval | Absent]]:
+    """Return the function that gives the effect of one patch on some of the pairs by their indices.
+
+    Where their mean gap is below ``least`` the effect is NaN and the interval's reason says so.
+    The effect on all pairs is the mean of the effects on parts of them, each weighted by the sum of
+    its gaps.
+    """
+
+    def measure(members: np.ndarray) -> tuple[float, Interval | Absent]:
+        runs = (clean[members], corrupted[members])
+        if not has_gap(*runs, least):
+            return float("nan"), Absent(f"its mean gap is below {least:.2g} {unit}")
+        return one_effect(values[members], *runs, direction, np.random.default_rng(seed))
+
+    return measure
+
+
+def mean_with_interval(values: PerPair) -> tuple[float, Interval | Absent]:
+    """Return the mean of one number an input, with Student's interval or why it has none."""
+    n, mean = len(values), float(values.mean())
+    if n < FEWEST:
+        return mean, Absent(f"{n} input{'s' if n > 1 else ''}: an interval takes {FEWEST}")
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * float(values.std(ddof=1)) / float(np.sqrt(n))
+    return mean, Interval(mean - half, mean + half, LEVEL, f"Student's t over the {n} inputs")

@@ -128,7 +128,7 @@ def alphabet(model: ModelInfo) -> str:
     plain = [t for i, t in enumerate(known.texts[: model.d_vocab]) if i not in known.specials]
     if len(plain) > _SMALL:
         return f"any text, cut into {len(plain):,} tokens"
-    shown = " ".join(plain[:_LISTED])
+    shown = " ".join(t if t.isprintable() and t.strip() else repr(t) for t in plain[:_LISTED])
     return shown + (f" and {len(plain) - _LISTED} more" if len(plain) > _LISTED else "")
 
 
@@ -157,8 +157,10 @@ def answer_id(model: ModelInfo, answer: str) -> int:
     if known.spaces_are_text:
         raise _no_answer(answer, "one token of the model", answer_names(model))
     cut = ", ".join(repr(piece) for piece in pieces(model, answer[:200])[:8])
-    spaced = " " + answer.strip()
-    hint = f"{spaced!r}, with a space before it, is one token. " if spaced in known.ids else ""
+    bare = answer.strip()
+    near = {f" {bare}": "with a space before it", bare: "without the space"}
+    hints = [f"{t!r}, {how}, is one token. " for t, how in near.items() if bare and t in known.ids]
+    hint = hints[0] if hints else ""
     raise UnknownToken(
         f"The answer {answer[:200]!r} was asked for.",
         f"It is not one token of {model.name}, which cuts it into {cut}.",

@@ -28,8 +28,26 @@ LIGHT = [
     "interp",
     *modules("interp/analyses", "interp/behaviors", "interp/figures", "interp/store"),
     *(f"interp.{n}" for n in ("answers", "worked", "axes", "config", "errors", "scores")),
-    *(f"interp.models.{n}" for n in ("catalogue", "tokens", "sites", "batches")),
-    *(f"interp.methods.{n}" for n in ("effects", "grids")),
+    *(
+        f"interp.models.{n}"
+        for n in (
+            "add",
+            "batches",
+            "catalogue",
+            "checkpoint",
+            "deviation",
+            "families",
+            "fit",
+            "hub",
+            "offer",
+            "paths",
+            "registry",
+            "sites",
+            "tokens",
+            "vocabulary",
+        )
+    ),
+    *(f"interp.methods.{n}" for n in ("effects", "grids", "head_scores")),
     *(f"interp.jobs.{n}" for n in ("submit", "supervisor", "locks")),
     "interp.__main__",
 ]

@@ -25,6 +25,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import interp
 from interp.analyses._record import Context
 from interp.behaviors import BUILT_IN, Behavior, PromptPair, built_in, from_pairs
+from interp.behaviors.templates import MOST
 from interp.errors import InterpError, NothingToRecover
 from interp.methods import effects
 from interp.methods.grids import Grid, make_grid
@@ -473,6 +474,7 @@ def test_sweeps_equal_gpt2_of_transformers_in_float64(name: str, ledger: Note) -
 
 # --- a known circuit -----------------------------------------------------------------------------
 
+HANDMADE = "induction-handmade"
 PREVIOUS, INDUCTION = (0, 4), (2, 11)  # (row, position): L0H0 after the first cue, L1H0 at the end
 
 
@@ -489,7 +491,7 @@ def assert_only_the_known_heads_matter(effect: Array) -> float:
 def test_patching_finds_the_induction_circuit_and_nothing_else(
     direction: str, ledger: Note
 ) -> None:
-    behavior, model = built_in("induction-first-cue", 20), load("induction-handmade", "cpu")
+    behavior, model = built_in("induction-first-cue", 20, HANDMADE), load(HANDMADE, "cpu")
 
     def effect(of: LoadedModel) -> Array:
         state = last_state(of, behavior, "z_pos", direction, "logit_diff")
@@ -584,7 +586,7 @@ def test_the_verdict_does_not_deny_the_intervals_that_it_prints() -> None:
 
 def test_the_verdict_names_the_cell_whose_held_out_value_it_gives() -> None:
     """The cells are listed by all pairs, the best one is chosen on the search pairs alone."""
-    pairs = built_in("paren-near-misses", 6)
+    pairs = built_in("paren-near-misses", 6, "paren-balancer")
     result = _run(pairs, site="z_pos", direction="noising", metric="loss")
     said = interp.analyses.get(KIND).verdict(result)
     row, col = result.best_cell
@@ -601,9 +603,9 @@ def assert_halves_differ(behavior: Behavior) -> None:
     assert not both, f"{both} of {len(held)} held-out pairs are also searched"
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", [name for name, source in BUILT_IN.items() if source.model])
 def test_search_and_held_out_pairs_are_never_the_same(name: str) -> None:
-    assert_halves_differ(built_in(name, BUILT_IN[name].most))
+    assert_halves_differ(built_in(name, MOST, BUILT_IN[name].model))
 
 
 def test_a_pair_typed_twice_is_not_both_searched_and_held_out() -> None:
@@ -645,7 +647,7 @@ def by_formula(behavior: Behavior, site: str, direction: str) -> Array:
     ],
 )
 def test_bundled_models_equal_the_formulas(name: str, sites: Any, ledger: Note) -> None:
-    behavior = built_in(name, 5)
+    behavior = built_in(name, 5, BUILT_IN[name].model)
     formula = _formulas.bundled(behavior.model)
     bare = {
         which: formula.run(np.array(ids))["logits"][:, behavior.read]
@@ -797,6 +799,7 @@ def noise_maps(trials: int = 300) -> list[Any]:
             inert=np.zeros(shape, bool),
             name=lambda row, col: f"{row},{col}",
             held_out=tuple(i % 2 == 1 for i in range(n)),
+            least=effects.least_gap("logit_diff", corrupted + gap, corrupted),
             rng=np.random.default_rng(trial),
         )
         scores.append(score)
@@ -843,9 +846,9 @@ def test_the_null_is_no_test_of_significance_and_the_how_to_says_so() -> None:
 
 
 @pytest.mark.parametrize("half", ["search", "held out"])
-@pytest.mark.parametrize("gap", [0.0, 1e-9])
+@pytest.mark.parametrize("gap", [0.0, 1e-9, 0.03])
 def test_a_half_without_a_gap_is_not_scored(half: str, gap: float) -> None:
-    """``check_gap`` calls a gap below a millionth of the values rounding; so must the halves."""
+    """``check_gap`` refuses a gap that is rounding or means nothing; so must the halves."""
     rng, n = np.random.default_rng(2), 8
     held_out = tuple(i % 2 == 1 for i in range(n))
     corrupted = rng.normal(5, 1, n)
@@ -862,6 +865,7 @@ def test_a_half_without_a_gap_is_not_scored(half: str, gap: float) -> None:
                 inert=np.zeros((2, 3), bool),
                 name=lambda row, col: "cell",
                 held_out=held_out,
+                least=effects.least_gap("logit_diff", clean, corrupted),
                 rng=rng,
             )
     except NothingToRecover:
