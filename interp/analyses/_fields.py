@@ -47,11 +47,31 @@ Pairs = Annotated[tuple[Pair, ...], Kind("pairs"), BeforeValidator(_tuple)]
 BehaviorName = Annotated[str, Kind("behavior")]
 Count = Annotated[int, Kind("count"), Field(ge=1, le=1000)]
 Seed = Annotated[int, Kind("seed"), Field(ge=0, le=2**31 - 1)]
+Layer = Annotated[int, Kind("layer"), Field(ge=0)]
+Head = Annotated[int, Kind("head"), Field(ge=0)]
 Sites = Annotated[SiteChoice, Kind("site")]
+Whole = Annotated[int, Kind("whole")]
+"""A whole number; a spec gives its limits by ``Field(ge=, le=)`` and its label by ``title``."""
+Number = Annotated[float, Kind("number")]
+"""A number, likewise."""
 Direction = Annotated[Literal["denoising", "noising"], Kind("choice")]
 Metric = Annotated[Literal["logit_diff", "prob", "loss", "kl"], Kind("choice")]
 
-KINDS = ("model", "prompt", "answer", "pairs", "behavior", "count", "seed", "site", "choice")
+KINDS = (
+    "model",
+    "prompt",
+    "answer",
+    "pairs",
+    "behavior",
+    "count",
+    "seed",
+    "site",
+    "choice",
+    "layer",
+    "head",
+    "whole",
+    "number",
+)
 
 
 def kind_of(spec: type[BaseModel], name: str) -> str:
@@ -60,3 +80,10 @@ def kind_of(spec: type[BaseModel], name: str) -> str:
         if isinstance(mark, Kind):
             return mark.name
     return "kind"
+
+
+def limits(spec: type[BaseModel], name: str) -> tuple[Any, Any]:
+    """Return the least and the largest value of a ``Whole`` or a ``Number``."""
+    marks = spec.model_fields[name].metadata
+    low, high = ([getattr(m, end) for m in marks if hasattr(m, end)] for end in ("ge", "le"))
+    return low[0], high[0]

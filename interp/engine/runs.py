@@ -50,8 +50,12 @@ def read_out(
     ids: Int[Tensor, "row pos"],
     read: int,
     keep: Sequence[tuple[str, int]] = (),
+    cut: Callable[[str, Tensor], Tensor] | None = None,
 ) -> Recorded:
     """Run prompts of one length, keep the named activations and the logits at ``read``.
+
+    Where only a part of an activation is wanted, ``cut`` takes its component and the activation
+    and returns that part. The final norm and the unembedding see position ``read`` alone.
 
     Cost: one forward pass over ``row x pos`` tokens; memory of what is kept.
     """
@@ -61,7 +65,7 @@ def read_out(
 
         def saver(name: tuple[str, int]) -> Callable[..., None]:
             def save(act: Tensor, hook: Any) -> None:
-                acts[name] = act.detach().clone()
+                acts[name] = (act if cut is None else cut(name[0], act)).detach().clone()
 
             return save
 
@@ -140,7 +144,7 @@ def _forward(
     named = [(hook_name(component, layer), fn) for (component, layer), fn in hooks]
     with model.lock, torch.inference_mode(), model.hooked.hooks(fwd_hooks=named):
         resid: Tensor = model.hooked(ids.to(model.device), stop_at_layer=model.info.n_layers)
-    return unembed(model, resid[:, [read]])[:, 0]
+        return unembed(model, resid[:, [read]])[:, 0]
 
 
 def _in_batches(
