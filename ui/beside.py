@@ -79,10 +79,10 @@ def same_limits(both: Sequence[Sequence[NamedFigure]]) -> None:
         flat = bool(bars) and all(t.orientation == "h" for t in bars)
         values = [float(v) for t in bars for v in t.x] if flat else []
         if values:
-            low, high = min(0.0, *values), max(0.0, *values)
-            pad = 0.12 * (high - low or 1.0)
+            # Signed values keep their 0 in the middle.
+            top = 1.12 * max(abs(v) for v in values)
             for figure in alike:
-                figure.update_xaxes(range=[low - pad * (low < 0), high + pad])
+                figure.update_xaxes(range=[-top if min(values) < 0 else 0, top])
 
 
 def by_type_of(kind: str) -> dict[str, str]:

@@ -18,6 +18,8 @@ from interp.figures.named import NamedFigure
 from interp.models import catalogue, tokens
 
 TOP = 10
+_ACROSS, _MOST_WRITTEN = 75, 25
+"""Letters side by side in the cells of the narrowest window, and the most positions with any."""
 TIE = 1e-9
 """Log-probabilities closer than this, in nats, count as equal."""
 
@@ -140,10 +142,7 @@ def figures(result: Result) -> list[NamedFigure]:
         cols=theme.positions(result.tokens),
         titles=("read after", "position", "probability"),
         limits=(0.0, 1.0),
-        text=[
-            [_top(result, i, j) for j in range(len(result.tokens))]
-            for i in range(len(result.depths))
-        ],
+        text=_texts(result),
         hover=[
             [_hover(result, i, j) for j in range(len(result.tokens))]
             for i in range(len(result.depths))
@@ -157,8 +156,9 @@ def figures(result: Result) -> list[NamedFigure]:
         NamedFigure(
             "lens",
             "Top output after each layer, at each position",
-            f"Text: top output; colour: its probability. Guessing among {result.n_outputs} "
-            f"outputs gives {1 / result.n_outputs:.3g}. {where}",
+            "Colour: probability of the top output, which is named on hover"
+            f"{' and, cut, in the cell' if len(result.tokens) <= _MOST_WRITTEN else ''}. Guessing "
+            f"among {result.n_outputs} outputs gives {1 / result.n_outputs:.3g}. {where}",
             grid,
             selectable=True,
         ),
@@ -182,12 +182,22 @@ def figures(result: Result) -> list[NamedFigure]:
     ]
 
 
-def _top(result: Result, depth: int, pos: int) -> str:
+def _texts(result: Result) -> list[list[str]] | None:
+    """Return the top output of every cell, cut to its width; nothing where no letter fits."""
+    n = len(result.tokens)
+    if n > _MOST_WRITTEN:
+        return None
+    longest = max(2, min(8, _ACROSS // n))
+    depths = range(len(result.depths))
+    return [[_top(result, i, j, longest) for j in range(n)] for i in depths]
+
+
+def _top(result: Result, depth: int, pos: int, longest: int) -> str:
     """Name the top output; where the first two are equally probable there is none to name."""
     p = result.top_p[depth, pos]
     if len(p) > 1 and p[0] - p[1] < TIE * p[0]:
         return "tie"
-    return theme.label(result.top[depth][pos][0], 8)
+    return theme.label(result.top[depth][pos][0], longest)
 
 
 def _trajectory(result: Result, pos: int) -> Any:

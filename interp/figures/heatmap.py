@@ -54,6 +54,7 @@ def heatmap(
             colorbar={"title": {"text": titles[2], "side": "top"}, "thickness": 14},
             text=text,
             texttemplate="%{text}" if text is not None else None,
+            textfont={"size": 11},
             hoverinfo="skip",
             xgap=1,
             ygap=1,
@@ -63,15 +64,17 @@ def heatmap(
         if marked is not None and marked.any():
             _add_marks(figure, marked, symbol)
     _add_click_targets(figure, values.shape, hover)
+    # A label of one line is written upwards where many stand side by side.
+    upwards = not any("<br>" in col for col in cols) and theme.crowded(cols)
     figure.update_xaxes(
         title=titles[1], tickmode="array", tickvals=list(range(len(cols))), ticktext=list(cols),
-        range=[-0.5, len(cols) - 0.5], tickangle=0, tickfont={"size": 11},
+        range=[-0.5, len(cols) - 0.5], tickangle=-90 if upwards else 0, tickfont={"size": 11},
     )  # fmt: skip
     figure.update_yaxes(
         title=titles[0], tickmode="array", tickvals=list(range(len(rows))), ticktext=list(rows),
         range=[-0.5, len(rows) - 0.5],
     )  # fmt: skip
-    return theme.style(figure, height=int(min(700, 130 + 34 * max(3, len(rows)))))
+    return theme.style(figure, height=int(min(700, 130 + 60 * upwards + 34 * max(3, len(rows)))))
 
 
 def _add_marks(figure: go.Figure, marked: Mask, symbol: str) -> None:

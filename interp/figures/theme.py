@@ -8,6 +8,7 @@ that a figure sits in the light and the dark theme alike.
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
@@ -16,6 +17,8 @@ SEQUENTIAL = "Blues"
 POSITIVE, NEGATIVE, NEUTRAL, ACCENT = "#b2182b", "#2166ac", "#7f7f7f", "#1b7837"
 FONT = "Source Sans Pro, DejaVu Sans, sans-serif"
 _LONGEST = 12
+_ACROSS = 45
+"""Letters of all column labels together that fit side by side in the narrowest window."""
 
 
 def label(text: str, longest: int = _LONGEST) -> str:
@@ -33,9 +36,19 @@ def label(text: str, longest: int = _LONGEST) -> str:
 
 
 def positions(tokens: tuple[str, ...]) -> list[str]:
-    """Label positions by token and index, so that duplicates stay apart."""
-    longest = _LONGEST if len(tokens) <= 10 else 7
+    """Label positions by token and index, so that duplicates stay apart.
+
+    Labels of many positions are written upwards, in one line each.
+    """
+    if crowded(tokens):
+        return [f"{label(token)} {i}" for i, token in enumerate(tokens)]
+    longest = _LONGEST if len(tokens) <= 8 else 7
     return [f"{label(token, longest)}<br><sub>{i}</sub>" for i, token in enumerate(tokens)]
+
+
+def crowded(tokens: Sequence[str]) -> bool:
+    """Whether the labels of so many columns must be written upwards to stay apart."""
+    return len(tokens) > 8 and sum(min(len(t), _LONGEST) for t in tokens) > _ACROSS
 
 
 def style(figure: go.Figure, *, height: int) -> go.Figure:

@@ -34,6 +34,7 @@ def test_recomputing_gives_the_stored_numbers(one: Worked, ledger: Callable[...,
     # Negative control: another question of the same kind gives other numbers.
     other = {
         "activation_patching": {"direction": "noising"},
+        "direct_logit_attribution": {"answer": "c"},
         "logit_lens": {"prompt": one.spec.get("prompt", "")[::-1]},
     }
     changed = interp.run({**one.spec, **other.get(one.spec["kind"], {"seed": 1})})
