@@ -18,7 +18,7 @@ from interp.figures.named import NamedFigure
 from interp.models import catalogue, tokens
 
 TOP = 10
-_ACROSS, _MOST_WRITTEN = 75, 25
+_ACROSS, _MOST_WRITTEN = 52, 20
 """Letters side by side in the cells of the narrowest window, and the most positions with any."""
 TIE = 1e-9
 """Log-probabilities closer than this, in nats, count as equal."""

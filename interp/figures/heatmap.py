@@ -54,7 +54,7 @@ def heatmap(
             colorbar={"title": {"text": titles[2], "side": "top"}, "thickness": 14},
             text=text,
             texttemplate="%{text}" if text is not None else None,
-            textfont={"size": 11},
+            textfont={"size": 10},
             hoverinfo="skip",
             xgap=1,
             ygap=1,
