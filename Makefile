@@ -29,7 +29,7 @@ check: $(READY)
 	$(PY) -m tests.sizes
 
 test: $(READY)
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 browser: $(READY)
 	$(PY) -m pytest -m browser
