@@ -101,7 +101,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, float):
+    if isinstance(value, float | np.floating):
         # JSON has no NaN: a cell that was not computed is null.
         return float(value) if np.isfinite(value) else None
     return value

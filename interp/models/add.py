@@ -58,6 +58,10 @@ def describe(name: str, revision: str = "", called: str = "") -> Described:
     name = name.strip()
     if not name:
         raise BadInput("No model was named.", "", "Type a folder or a name of the hub: org/model.")
+    if name in catalogue.bundled():
+        raise BadInput(
+            f"{name} was to be added.", "It comes with the app.", "Choose it in a list of models."
+        )
     if looks_like_path(name) or _is_folder(name):
         checkpoint = open_checkpoint(name)
         folder = checkpoint.folder

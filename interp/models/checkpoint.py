@@ -17,7 +17,7 @@ from typing import Any
 
 from interp.errors import CannotLoad
 from interp.models.families import Architecture, architecture
-from interp.models.paths import allowed
+from interp.models.paths import allowed, shown
 
 Progress = Callable[[str, int, int], None]
 """Told what is done, and how many bytes of how many."""
@@ -91,17 +91,17 @@ def open_checkpoint(folder: str | Path, roots: tuple[Path, ...] | None = None) -
     Cost: reads headers only.
     """
     base = allowed(folder, roots)
-    if not base.is_dir():
-        raise CannotLoad(
-            f"A model was to be read from {str(folder)!r}.",
-            "There is no such folder." if not base.exists() else "That is a file.",
-            "Give the folder that holds config.json and the safetensors files.",
-        )
     try:
+        if not base.is_dir():
+            raise CannotLoad(
+                f"A model was to be read from {str(folder)[:200]!r}.",
+                "That is a file." if base.exists() else "There is no such folder.",
+                "Give the folder that holds config.json and the safetensors files.",
+            )
         return _opened(base, roots)
     except OSError as error:
         raise CannotLoad(
-            f"{base.name} was to be read.", f"A file in it cannot be: {error.strerror}.", _COPY
+            f"{shown(base)[:200]} was to be read.", f"It cannot be: {error.strerror}.", _COPY
         ) from error
 
 
@@ -111,14 +111,14 @@ def _opened(base: Path, roots: tuple[Path, ...] | None) -> Checkpoint:
     listed = [path.name for path in base.iterdir()]
     index = read_json(within(base, INDEX, roots)) if INDEX in listed else None
     files = tuple(
-        within(base, name, roots, link=True) for name in weight_names(base.name, listed, index)
+        within(base, name, roots, link=True) for name in weight_names(shown(base), listed, index)
     )
     tensors: dict[str, Stored] = {}
     for path in files:
         for name, stored in _header(path).items():
             if name in tensors:
                 raise CannotLoad(
-                    f"{base.name} was to be read.",
+                    f"{shown(base)} was to be read.",
                     f"The tensor {name[:200]!r} is in {tensors[name].file.name} and in "
                     f"{path.name}.",
                     "Save the model again.",
@@ -168,7 +168,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CannotLoad(
             asked,
-            f"There is no such file in {path.parent.name}.",
+            f"There is no such file in {shown(path.parent)}.",
             "Save the model with save_pretrained, which writes it.",
         ) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -194,14 +194,14 @@ def within(
     """
     if Path(name).name != name or name in ("", ".", ".."):
         raise CannotLoad(
-            f"{base.name} was to be read.",
+            f"{shown(base)} was to be read.",
             f"Its index names the file {name[:200]!r}, which is not in the folder.",
             "Save the model again with save_pretrained.",
         )
     real = allowed(base / name, roots)
     # What is neither a file nor missing might never end, or never begin.
     if real.exists() and not real.is_file():
-        raise CannotLoad(f"{base.name} was to be read.", f"{name} is not a file.", _COPY)
+        raise CannotLoad(f"{shown(base)} was to be read.", f"{name} is not a file.", _COPY)
     return base / name if link else real
 
 
@@ -279,8 +279,10 @@ def _header(path: Path) -> dict[str, Stored]:
             )
         try:
             header = json.loads(file.read(n))
+            if not isinstance(header, dict):
+                raise ValueError("it is no JSON object")
             entries = {name: _entry(path, e) for name, e in header.items() if name[:2] != "__"}
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise broken(f"Its header cannot be read: {str(error)[:200]}.") from error
     end = 0
     for name, (stored, start, stop) in sorted(entries.items(), key=lambda item: item[1][1:]):
@@ -294,10 +296,11 @@ def _header(path: Path) -> dict[str, Stored]:
     return {name: stored for name, (stored, _, _) in entries.items()}
 
 
-def _entry(path: Path, entry: dict[str, Any]) -> tuple[Stored, int, int]:
-    start, stop = entry["data_offsets"]
-    shape = tuple(entry["shape"])
-    numbers = (start, stop, *shape)
-    if not all(isinstance(n, int) and n >= 0 for n in numbers) or entry["dtype"] not in _BYTES:
-        raise ValueError(f"an entry is {str(entry)[:100]}")
-    return Stored(path, entry["dtype"], shape), start, stop
+def _entry(path: Path, entry: Any) -> tuple[Stored, int, int]:
+    try:
+        (start, stop), shape, dtype = entry["data_offsets"], tuple(entry["shape"]), entry["dtype"]
+        if dtype in _BYTES and all(isinstance(n, int) and n >= 0 for n in (start, stop, *shape)):
+            return Stored(path, dtype, shape), start, stop
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise ValueError(f"an entry is {str(entry)[:100]}")

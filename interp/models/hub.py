@@ -161,9 +161,9 @@ def fetch(remote: Remote, progress: Callable[[str, int, int], None] | None = Non
     """
     done = whole = 0
 
-    def moved(n: float) -> None:
+    def moved(n: int) -> None:
         nonlocal done
-        done += int(n)
+        done += n
         if progress is not None:
             progress(f"Downloading {remote.repo}", done, remote.download_bytes)
 
@@ -173,7 +173,7 @@ def fetch(remote: Remote, progress: Callable[[str, int, int], None] | None = Non
             moved(whole - done)
 
 
-def _fetch(repo: str, commit: str, name: str, moved: Callable[[float], None] | None = None) -> str:
+def _fetch(repo: str, commit: str, name: str, moved: Callable[[int], None] | None = None) -> str:
     from huggingface_hub import hf_hub_download
 
     if Path(name).name != name:
@@ -186,7 +186,7 @@ def _fetch(repo: str, commit: str, name: str, moved: Callable[[float], None] | N
         return str(hf_hub_download(repo, name, revision=commit, tqdm_class=_bar(moved)))
 
 
-def _bar(moved: Callable[[float], None] | None) -> Any:
+def _bar(moved: Callable[[int], None] | None) -> Any:
     """Make a progress bar's class that draws nothing and tells how much has come."""
     from tqdm.std import tqdm
 
@@ -195,13 +195,13 @@ def _bar(moved: Callable[[float], None] | None) -> Any:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": True})
 
-        def update(self, n: float | None = 1) -> bool | None:
+        def update(self, n: int | float | None = 1) -> bool | None:
             if moved is not None and n:
-                moved(n)
+                moved(int(n))
             return None
 
         # With these, one bar is made for both what comes and what is written, not one for each.
-        def update_transfer(self, n: float | None = 1) -> None:
+        def update_transfer(self, n: int | float | None = 1) -> None:
             del n
 
         def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None:

@@ -19,6 +19,13 @@ def looks_like_path(name: str) -> bool:
     return name.startswith(("/", "./", "../", "~", ".\\", "..\\")) or name in (".", "..")
 
 
+def shown(folder: Path) -> str:
+    """Name a folder for people: a snapshot in the hub's cache by its repository."""
+    if folder.parent.name != "snapshots":
+        return folder.name
+    return folder.parents[1].name.removeprefix("models--").replace("--", "/")
+
+
 def allowed(path: str | Path, roots: tuple[Path, ...] | None = None) -> Path:
     """Return ``path`` with all links followed, if it lies under an allowed root.
 
@@ -35,7 +42,7 @@ def allowed(path: str | Path, roots: tuple[Path, ...] | None = None) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         raise CannotLoad(
             f"The path {str(path)[:200]!r} was given.",
-            f"It cannot be followed: {error}.",
+            f"It cannot be followed: {str(error)[:200].rstrip('.')}.",
             "Type the path of a folder.",
         ) from error
     if not any(real.is_relative_to(root) for root in roots):

@@ -97,23 +97,13 @@ def check_name(name: str) -> None:
 
 def entries() -> dict[str, Entry]:
     """Read every entry, by name; one that cannot be read is left out."""
-    found = (_current(path) for path in sorted(folder().glob("*.json")))
+    found = (_entry(path) for path in sorted(folder().glob("*.json"), key=lambda p: p.stem))
     return {entry.info.name: entry for entry in found if entry is not None}
 
 
-def _current(path: Path) -> Entry | None:
+def _entry(path: Path) -> Entry | None:
     try:
-        stat = path.stat()
-    except OSError:
-        return None
-    # Within one tick of the clock a file may be replaced: the new one has another number.
-    return _entry(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
-
-
-@lru_cache(maxsize=256)
-def _entry(path: Path, stamp: tuple[int, int, int]) -> Entry | None:
-    """Read one entry; ``stamp`` tells the file's state, so that a new one is read anew."""
-    try:
+        # By its contents: the time of change of a file that is replaced at once may be the same.
         found = _read(path.read_text(encoding="utf-8"))
         return found if _path(found.info.name).name == path.name else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -200,6 +190,7 @@ def _path(name: str) -> Path:
     return folder() / f"{quote(name, safe='')}.json"
 
 
+@lru_cache(maxsize=256)
 def _read(text: str) -> Entry:
     told: dict[str, Any] = json.loads(text)
     # Fields that were not there when it was written have their defaults.

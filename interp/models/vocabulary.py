@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from interp.errors import CannotLoad
 from interp.models.checkpoint import within
+from interp.models.paths import shown
 
 # Fast tokenizers keep mutable state and raise "Already borrowed" when threads share one.
 LOCK = Lock()
@@ -63,7 +64,7 @@ def vocabulary(path: str) -> Vocabulary:
         return _read(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
     except Exception as error:
         raise CannotLoad(
-            f"The tokenizer {Path(path).parent.name}/{Path(path).name} was to be read.",
+            f"The tokenizer {shown(Path(path).parent)}/{Path(path).name} was to be read.",
             f"It cannot be: {str(error)[:200]}.",
             "Save it again: AutoTokenizer.from_pretrained(...).save_pretrained(folder).",
         ) from error
@@ -81,8 +82,11 @@ def _read(path: str, stamp: tuple[int, int, int]) -> Vocabulary:
     # A saved tokenizer may cut or fill prompts, which would change the question.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    added = {t["id"]: t for t in layout.get("added_tokens") or ()}
-    specials = {i for i, token in added.items() if token.get("special")}
+    # One that drops merges at random would cut the same prompt now in this way, now in that.
+    if getattr(tokenizer.model, "dropout", None):
+        tokenizer.model.dropout = None
+    added = tokenizer.get_added_tokens_decoder()
+    specials = {i for i, token in added.items() if token.special}
     style = _style(layout)
     tokens = {i: token for token, i in tokenizer.get_vocab(with_added_tokens=True).items()}
     size = max(tokens, default=-1) + 1
@@ -168,10 +172,12 @@ def tokenizer_file(folder: Path, made: Path, roots: tuple[Path, ...] | None = No
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         pair = [within(folder, name, roots) for name in ("vocab.json", "merges.txt")]
         return _kept(made, _from_vocab_and_merges(*pair))
-    found = "Only tokenizer.model is there." if (folder / "tokenizer.model").exists() else ""
+    model = (folder / "tokenizer.model").exists()
     raise CannotLoad(
-        f"{folder.name} was to be read.",
-        found or "It has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt.",
+        f"{shown(folder)} was to be read.",
+        "Of its tokenizer only tokenizer.model is there, which is not read."
+        if model
+        else "It has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt.",
         "Save the tokenizer of its base model into the folder: "
         "AutoTokenizer.from_pretrained(base).save_pretrained(folder).",
     )
