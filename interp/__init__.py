@@ -45,10 +45,13 @@ def load_model(
     Raises:
         InterpError: There is no such model, it cannot be read, or it does not fit.
     """
+    from interp.jobs.residents import check_room
     from interp.models.add import known
-    from interp.models.load import load
+    from interp.models.load import device_named, in_precision, load
 
-    return load(known(name).name, device, dtype)
+    info, where = in_precision(known(name), dtype), device_named(device)
+    check_room(info, where)
+    return load(info.name, where)
 
 
 def push(name: str, model: Any, tokenizer: Any = None) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
 
 from interp.engine import read_out, unembed
-from interp.errors import InterpError
+from interp.errors import CannotLoad, InterpError
 from interp.jobs.residents import Residents
 from interp.models import catalogue, deviation, fit, registry
 from interp.models.add import add
@@ -41,16 +43,14 @@ def carry_out(store: Store, order: Order, residents: Residents) -> None:
             residents.drop(what["model"])
             store.orders.finish(order.id, what["model"])
             return
-        name = what.get("model", "")
         if order.action == "add":
-            name = add(
-                what["name"],
-                revision=what["revision"],
-                variant=(what["processing"], what["dtype"]),
-                progress=progress,
-            ).name
-        residents.get(name, progress)
-        _measure(name, residents, progress)
+            name = _add(what, residents, progress)
+        else:
+            name = what.get("model", "")
+            residents.get(name, progress)
+        # The model is there; what cannot be measured is not told.
+        with suppress(InterpError, torch.OutOfMemoryError):
+            _measure(name, residents, progress)
         store.orders.finish(order.id, name)
     except InterpError as error:
         parts = {"asked": error.asked, "found": error.found, "works": error.works}
@@ -62,23 +62,45 @@ def carry_out(store: Store, order: Order, residents: Residents) -> None:
         store.orders.fail(order.id, said)
 
 
+def _add(what: dict[str, Any], residents: Residents, progress: Progress) -> str:
+    """Add a model and load it; one that turns out not to be readable is not left in the table."""
+    before = registry.entries()
+    name = add(
+        what["name"],
+        revision=what["revision"],
+        variant=(what["processing"], what["dtype"]),
+        progress=progress,
+    ).name
+    try:
+        residents.get(name, progress)
+    except CannotLoad:
+        base = registry.split(name)[0]
+        if base not in before:
+            registry.forget(base)
+        raise
+    return name
+
+
 def _measure(name: str, residents: Residents, progress: Progress) -> None:
-    """Measure what a smaller precision does to a model, where its float32 fits too."""
+    """Measure what a smaller precision does to a model, where float32 fits beside all others."""
     info = catalogue.info(name)
     if BYTES[info.dtype] >= BYTES["float32"] or deviation.measured(info) is not None:
         return
     base, processing, _ = registry.split(name)
     whole = registry.join(base, processing, "float32")
     prompts = deviation.sample(info)
-    if not prompts or not fit.check(catalogue.info(whole), residents.described()).fits:
+    held = whole in residents.sizes()
+    found = fit.check(catalogue.info(whole), residents.described())
+    if not prompts or not (held or (found.fits and not found.unloads)):
         return
     progress("Measuring what the precision does", 0, 0)
-    held = whole in residents.sizes()
-    rough, exact = (_logits(residents.get(variant), prompts) for variant in (name, whole))
-    deviation.keep(info, deviation.compare(exact, rough))
-    if not held:
-        residents.drop(whole)
-    residents.get(name, progress)
+    try:
+        rough, exact = (_logits(residents.get(variant), prompts) for variant in (name, whole))
+        deviation.keep(info, deviation.compare(exact, rough))
+    finally:
+        if not held:
+            residents.drop(whole)
+        residents.get(name, progress)
 
 
 def _logits(model: LoadedModel, prompts: list[tuple[int, ...]]) -> list[np.ndarray]:

@@ -75,6 +75,18 @@ class Residents:
             )
 
 
+def check_room(info: ModelInfo, device: torch.device) -> None:
+    """Refuse a model for which a device has no room as it stands.
+
+    Raises:
+        DoesNotFit: It does not fit; the message says what would.
+    """
+    free, total = memory(device)
+    found = fit.check(info, fit.Device(str(device), free, total))
+    if not found.fits:
+        raise fit.refuse(info, found)
+
+
 def memory(device: torch.device) -> tuple[int, int]:
     """Return the free and total bytes of a device; what torch keeps of its own counts as free.
 

@@ -54,6 +54,22 @@ def pick_device(wanted: str = "") -> torch.device:
     return torch.device("cpu")
 
 
+def device_named(wanted: str | None) -> torch.device:
+    """Return the device asked for, or the one chosen where none is.
+
+    Raises:
+        BadInput: There is no such device here.
+    """
+    found = pick_device(wanted or "")
+    if wanted and found.type != wanted.split(":")[0]:
+        raise BadInput(
+            f"The device {wanted!r} was asked for.",
+            "There is none here that torch can use.",
+            f"Leave it out: {found} is used then.",
+        )
+    return found
+
+
 def load(
     name: str,
     device: str | torch.device | None = None,
@@ -75,7 +91,7 @@ def load(
 
     Cost: reads the weights once; memory is theirs. They pass through the main memory.
     """
-    info = _with_dtype(catalogue.info(name), dtype)
+    info = in_precision(catalogue.info(name), dtype)
     where = torch.device(device) if device else pick_device()
     precision: torch.dtype = getattr(torch, info.dtype)
     # Folding divides and subtracts: done in no less than float32, rounded once at the end.
@@ -100,7 +116,12 @@ def load(
     return LoadedModel(info, hooked, where, precision)
 
 
-def _with_dtype(info: ModelInfo, dtype: str | torch.dtype | None) -> ModelInfo:
+def in_precision(info: ModelInfo, dtype: str | torch.dtype | None) -> ModelInfo:
+    """Return the variant of a model in another precision, or the model itself for None.
+
+    Raises:
+        BadInput: There is no such precision.
+    """
     if dtype is None:
         return info
     wanted = str(dtype).removeprefix("torch.")

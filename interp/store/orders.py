@@ -65,7 +65,8 @@ class Orders:
             given = tx.execute(orders.insert().values(**row, created=time.time()))
             key = given.inserted_primary_key
             assert key is not None
-            tx.execute(orders.delete().where(orders.c.id <= int(key[0]) - _KEPT))
+            old = sa.and_(orders.c.id <= int(key[0]) - _KEPT, orders.c.state.in_((DONE, FAILED)))
+            tx.execute(orders.delete().where(old))
             return int(key[0])
 
     def take(self, owner: str, slot: str) -> Order | None:
