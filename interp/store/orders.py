@@ -51,10 +51,14 @@ class Orders:
     def give(self, action: str, what: dict[str, Any], slot: str = "") -> int:
         """Ask for ``action`` and return the order's id; the same order that waits is that one."""
         text = json.dumps(what, sort_keys=True)
+        # One that runs has the slot of its worker, whichever was asked for.
+        here = orders.c.slot == slot
+        if slot == "":
+            here = sa.or_(here, orders.c.state == RUNNING)
         same = sa.and_(
             orders.c.action == action,
             orders.c.what == text,
-            orders.c.slot == slot,
+            here,
             orders.c.state.in_((WAITING, RUNNING)),
         )
         with self._db.write.begin() as tx:
