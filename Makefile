@@ -36,6 +36,7 @@ browser: $(READY)
 
 bench: $(READY)
 	$(PY) -m benchmarks.patching
+	$(PY) -m benchmarks.fit
 
 docs: $(READY)
 	$(PY) -m docs.build

@@ -64,7 +64,14 @@ def heatmap(
         if marked is not None and marked.any():
             _add_marks(figure, marked, symbol)
     _add_click_targets(figure, values.shape, hover)
-    # A label of one line is written upwards where many stand side by side.
+    upwards = _label_axes(figure, rows, cols, titles)
+    return theme.style(figure, height=int(min(700, 130 + 60 * upwards + 34 * max(3, len(rows)))))
+
+
+def _label_axes(
+    figure: go.Figure, rows: Sequence[str], cols: Sequence[str], titles: tuple[str, str, str]
+) -> bool:
+    """Label both axes; return whether column labels are written upwards, as many long ones are."""
     upwards = not any("<br>" in col for col in cols) and theme.crowded(cols)
     figure.update_xaxes(
         title=titles[1], tickmode="array", tickvals=list(range(len(cols))), ticktext=list(cols),
@@ -74,7 +81,7 @@ def heatmap(
         title=titles[0], tickmode="array", tickvals=list(range(len(rows))), ticktext=list(rows),
         range=[-0.5, len(rows) - 0.5],
     )  # fmt: skip
-    return theme.style(figure, height=int(min(700, 130 + 60 * upwards + 34 * max(3, len(rows)))))
+    return upwards
 
 
 def _add_marks(figure: go.Figure, marked: Mask, symbol: str) -> None:

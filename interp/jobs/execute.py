@@ -21,6 +21,7 @@ from interp.behaviors import Behavior
 from interp.errors import InterpError
 from interp.jobs.provenance import stamp
 from interp.jobs.residents import Residents
+from interp.models.load import LoadedModel
 from interp.store import State, Store, pack
 from interp.store.codec import pack_arrays, unpack_arrays
 from interp.store.queue import Claim, Fenced
@@ -45,6 +46,7 @@ class _Job:
     analysis: Analysis[Any, Any]
     spec: Spec
     ctx: Context
+    loaded: dict[str, LoadedModel]
     started: float
 
     def keep(self, step: Step[Any]) -> None:
@@ -66,8 +68,9 @@ def execute(store: Store, claim: Claim, residents: Residents, hooks: Hooks | Non
         record = store.records.get(claim.record)
         spec = analyses.parse(record.spec)
         inputs = store.records.inputs(record)
-        ctx = _context(store, claim, spec, residents, inputs)
-        job = _Job(store, claim, analyses.get(record.kind), spec, ctx, started)
+        loaded: dict[str, LoadedModel] = {}
+        ctx = _context(store, claim, spec, inputs, _loader(residents, loaded))
+        job = _Job(store, claim, analyses.get(record.kind), spec, ctx, loaded, started)
         return _drain(job, hooks or Hooks(), residents)
     except Fenced:
         return State.LOST
@@ -84,14 +87,24 @@ def execute(store: Store, claim: Claim, residents: Residents, hooks: Hooks | Non
         return _failed(store, claim, parts, started)
 
 
+def _loader(residents: Residents, loaded: dict[str, LoadedModel]) -> Callable[[str], LoadedModel]:
+    """Load models and remember them: at the end one may have been unloaded for another job."""
+
+    def load(name: str) -> LoadedModel:
+        loaded[name] = residents.get(name)
+        return loaded[name]
+
+    return load
+
+
 def _context(
-    store: Store, claim: Claim, spec: Spec, residents: Residents, inputs: bytes
+    store: Store, claim: Claim, spec: Spec, inputs: bytes, load: Callable[[str], LoadedModel]
 ) -> Context:
     saved = store.queue.checkpoint(claim.record)
     return Context(
         inputs=Behavior.from_json(inputs),
         rng=np.random.default_rng(spec.seed),
-        load=residents.get,
+        load=load,
         checkpoint=None if saved is None else unpack_arrays(saved),
         should_stop=lambda: store.queue.wants_stop(claim),
     )
@@ -126,7 +139,7 @@ def _drain(job: _Job, hooks: Hooks, residents: Residents) -> State:
     if store.queue.wants_stop(claim):
         job.keep(last)
     wall_s = time.monotonic() - job.started
-    model = residents.get(job.spec.model)
+    model = job.loaded.get(job.spec.model) or residents.get(job.spec.model)
     return store.queue.finish(claim, packed, stamp(job.spec, job.analysis.version, model, wall_s))
 
 

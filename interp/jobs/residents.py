@@ -65,14 +65,7 @@ class Residents:
             if not found.fits:
                 raise fit.refuse(info, found)
             self.drop(next(iter(self._models)))
-        main, needed = memory(torch.device("cpu"))[0], fit.loading_bytes(info)
-        if self.device.type != "cpu" and needed > main:
-            raise DoesNotFit(
-                f"{info.name} was to be loaded on {self.device}.",
-                f"Its weights pass through the main memory, of which they take "
-                f"{fit.gigabytes(needed)} on the way; {fit.gigabytes(main)} are free.",
-                "End other programs, or load it raw or in bfloat16.",
-            )
+        _check_passage(info, self.device)
 
 
 def check_room(info: ModelInfo, device: torch.device) -> None:
@@ -85,6 +78,19 @@ def check_room(info: ModelInfo, device: torch.device) -> None:
     found = fit.check(info, fit.Device(str(device), free, total))
     if not found.fits:
         raise fit.refuse(info, found)
+    _check_passage(info, device)
+
+
+def _check_passage(info: ModelInfo, device: torch.device) -> None:
+    """Refuse a model whose weights do not fit into the main memory on their way to a device."""
+    free, needed = memory(torch.device("cpu"))[0], fit.loading_bytes(info)
+    if device.type != "cpu" and needed > free:
+        raise DoesNotFit(
+            f"{info.name} was to be loaded on {device}.",
+            f"Its weights pass through the main memory, of which they take "
+            f"{fit.gigabytes(needed)} on the way; {fit.gigabytes(free)} are free.",
+            "End other programs, or load it raw or in bfloat16.",
+        )
 
 
 def memory(device: torch.device) -> tuple[int, int]:

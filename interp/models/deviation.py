@@ -19,7 +19,7 @@ from interp.errors import InterpError
 from interp.models import catalogue, registry, tokens
 from interp.models.info import ModelInfo
 
-Logits = Float[np.ndarray, "pos d_vocab"]
+Logits = Float[np.ndarray, "_ d_vocab"]
 SAMPLE = (
     "The harbour was quiet at six in the morning; two men mended a net and did not talk.",
     "When Mary and John went to the store, John gave a drink to",

@@ -19,6 +19,7 @@ from interp.errors import BadInput, CannotLoad, DoesNotFit
 from interp.models import catalogue, hub, registry
 from interp.models.checkpoint import Checkpoint, Progress, open_checkpoint
 from interp.models.info import BYTES, DTYPES, ModelInfo
+from interp.models.paths import shown
 
 _MADE_BY_THE_CLASS = (".mask", ".IGNORE", ".rotary_sin", ".rotary_cos")
 """Buffers that the model class makes itself."""
@@ -40,9 +41,10 @@ class LoadedModel:
 
     @property
     def bytes(self) -> int:
-        """Size of the weights and tables in bytes."""
+        """Size of the weights and tables in bytes; storage that two of them share counts once."""
         stored = [*self.hooked.parameters(), *self.hooked.buffers()]
-        return sum(p.numel() * p.element_size() for p in stored)
+        shared = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in stored}
+        return sum(shared.values())
 
 
 def pick_device(wanted: str = "") -> torch.device:
@@ -165,7 +167,7 @@ def read_weights(
             stored = checkpoint.tensors[name]
             if stored.dtype not in ("F64", "F32", "F16", "BF16"):
                 raise CannotLoad(
-                    f"{checkpoint.folder.name} was to be loaded.",
+                    f"{shown(checkpoint.folder)} was to be loaded.",
                     f"{name!r} is stored as {stored.dtype}: its weights are quantised.",
                     "Use the version that is stored in bfloat16 or float32.",
                 )
@@ -175,7 +177,7 @@ def read_weights(
             done += stored.numel
             if progress is not None:
                 size = dtype.itemsize
-                progress(f"Loading {checkpoint.folder.name}", done * size, total * size)
+                progress(f"Loading {shown(checkpoint.folder)}", done * size, total * size)
             return tensor
 
         try:
@@ -183,7 +185,7 @@ def read_weights(
             return convert(shape.family, shape.transformer, checkpoint.tensors.keys(), read)
         except SafetensorError as error:
             raise CannotLoad(
-                f"{checkpoint.folder.name} was to be loaded.",
+                f"{shown(checkpoint.folder)} was to be loaded.",
                 f"A weight file cannot be read: {error}.",
                 "Copy or download it again.",
             ) from error
