@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, get_args
 
 import streamlit as st
 
 from interp import analyses
 from interp.analyses._fields import kind_of, limits
+from interp.behaviors import PromptPair, from_pairs
 from interp.errors import BadInput, InterpError, UnknownName
 from interp.methods.effects import METRICS
 from interp.models import catalogue, tokens
@@ -98,41 +100,46 @@ def fill(kind: str, fields: dict[str, Any]) -> None:
     state.put(kind, _widgets(kind, fields))
 
 
-def model_start(kind: str, model: str) -> dict[str, Any]:
-    """Return fields that make sense for a model: from its card's examples."""
-    spec = analyses.get(kind).spec
-    by_type = {kind_of(spec, name): name for name in spec.model_fields}
-    fields: dict[str, Any] = {by_type["model"]: model}
-    card = catalogue.card(model).facts
-    # An example of another kind has a prompt that the model reads, too.
-    for example in sorted(card.get("examples", ()), key=lambda e: e["kind"] != kind)[:1]:
-        if "pairs" in by_type:
-            fields[by_type["pairs"]] = [{p: example[p] for p in state.PAIR_PARTS}]
-        if "prompt" in by_type:
-            fields[by_type["prompt"]] = example["clean"]
-    for name in spec.model_fields:
-        if kind_of(spec, name) in ("behavior", "answer"):
-            fields[name] = ""
-    for first in ("layer", "head"):
-        if first in by_type:
-            fields[by_type[first]] = 0
-    return fields
-
-
 def _model(kind: str, name: str) -> str:
     def changed() -> None:
-        fill(kind, model_start(kind, state.value(kind, name)))
+        fill(kind, _kept(kind, state.start(kind, state.value(kind, name))))
 
     asked = str(state.value(kind, name))
     if asked not in catalogue.names():
         parts.advice(UnknownName.of("model", asked, catalogue.names()))
-        fill(kind, model_start(kind, catalogue.names()[0]))
+        fill(kind, state.start(kind, catalogue.names()[0]))
     return st.selectbox("Model", catalogue.names(), key=state.key(kind, name), on_change=changed)
 
 
+def _kept(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Keep what a person typed as far as the new model can read it and answer with it."""
+    spec, kept = analyses.get(kind).spec, dict(fields)
+    model = next(fields[n] for n in spec.model_fields if kind_of(spec, n) == "model")
+    info = catalogue.info(model)
+    for name in fields:
+        typed = state.value(kind, name)
+        with suppress(InterpError):
+            if kind_of(spec, name) == "prompt" and typed:
+                tokens.encode(info, typed)
+                kept[name] = typed
+            elif kind_of(spec, name) == "answer" and typed:
+                tokens.answer_id(info, typed)
+                kept[name] = typed
+            elif kind_of(spec, name) == "pairs":
+                first = {part: state.value(kind, part) or "" for part in state.PAIR_PARTS}
+                every = [first, *state.pairs_of(state.value(kind, "more") or "")]
+                from_pairs(model, [PromptPair(**pair) for pair in every])
+                kept[name] = every
+    return kept
+
+
 def _prompt(kind: str, name: str) -> str:
-    text = st.text_input("Prompt", key=state.key(kind, name), help=glossary.tip("prompt"))
     info = catalogue.info(_current_model(kind))
+    key, tip = state.key(kind, name), glossary.tip("prompt")
+    if tokens.is_spelled(info):
+        text = st.text_input("Prompt", key=key, help=tip)
+    else:
+        text = st.text_area("Prompt", key=key, help=tip, height=68)
     _preview(info, text)
     return text
 

@@ -18,7 +18,7 @@ from interp.models.add import Described
 from interp.models.info import DTYPES, ModelInfo
 from interp.store.orders import Order
 from interp.store.workers import WorkerRow
-from ui import form, glossary, parts, state
+from ui import glossary, parts, state
 from ui.page import open_form
 from ui.resources import described, store
 
@@ -321,7 +321,7 @@ def _can(name: str, example: dict[str, Any]) -> bool:
 
 
 def _fields(name: str, example: dict[str, Any]) -> dict[str, Any]:
-    fields = form.model_start(example["kind"], name)
+    fields = state.start(example["kind"], name)
     if "pairs" in fields:
         fields["pairs"] = [{k: example[k] for k in state.PAIR_PARTS}]
     if "prompt" in fields:

@@ -104,7 +104,7 @@ def _other_looks(kind: str, fields: dict[str, Any]) -> None:
         same = {theirs[part]: fields[mine[part]] for part in ("model", "prompt")}
         title = analyses.get(other).page[1]
         if row.button(title, key=f"look/{kind}/{other}", disabled=other == kind, type="tertiary"):
-            open_form({"kind": other, **same})
+            open_form({"kind": other, **state.start(other, fields[mine["model"]]), **same})
 
 
 def _run_button(kind: str, ready: list[Prepared], records: list[Record | None]) -> None:

@@ -14,7 +14,7 @@ from interp.config import APP_VERSION
 from interp.errors import NotFound
 from interp.models.offer import offer
 from interp.worked import worked
-from ui import form, parts
+from ui import parts, state
 from ui.models import devices
 from ui.page import open_form
 from ui.resources import store
@@ -73,7 +73,7 @@ def _begin() -> None:
         row = st.container(horizontal=True)
         if offered.here:
             if row.button(f"Explore {offered.model}", key="home/offer"):
-                open_form({"kind": "logit_lens", **form.model_start("logit_lens", offered.model)})
+                open_form({"kind": "logit_lens", **state.start("logit_lens", offered.model)})
         elif row.button("Get GPT-2 small", key="home/offer"):
             st.switch_page("pages/models.py", query_params={"add": offered.model})
         if row.button("Your own model", key="home/own"):

@@ -15,6 +15,7 @@ import streamlit as st
 
 from interp import analyses
 from interp.analyses._fields import kind_of
+from interp.models import catalogue
 
 FROM = "from"
 """The query parameter that names the record whose follow-up a form asks."""
@@ -50,19 +51,49 @@ def example(kind: str) -> dict[str, Any]:
     return {name: fields[name] for name in analysis.spec.model_fields}
 
 
+def start(kind: str, model: str) -> dict[str, Any]:
+    """Return fields that make sense for a model: from its card's examples."""
+    spec = analyses.get(kind).spec
+    by_type = {kind_of(spec, name): name for name in spec.model_fields}
+    fields: dict[str, Any] = {by_type["model"]: model}
+    card = catalogue.card(model).facts
+    # An example of another kind has a prompt that the model reads, too.
+    for one in sorted(card.get("examples", ()), key=lambda e: e["kind"] != kind)[:1]:
+        if "pairs" in by_type:
+            fields[by_type["pairs"]] = [{p: one[p] for p in PAIR_PARTS}]
+        if "prompt" in by_type:
+            fields[by_type["prompt"]] = one["clean"]
+    for name in spec.model_fields:
+        if kind_of(spec, name) in ("behavior", "answer"):
+            fields[name] = ""
+    for first in ("layer", "head"):
+        if first in by_type:
+            fields[by_type[first]] = 0
+    return fields
+
+
+def usual(kind: str, model: str) -> dict[str, Any]:
+    """Return what a form holds of itself: the kind's example, made fit for another model."""
+    fields, spec = example(kind), analyses.get(kind).spec
+    name = next(n for n in spec.model_fields if kind_of(spec, n) == "model")
+    if model == fields[name] or model not in catalogue.names():
+        return fields
+    return fields | start(kind, model)
+
+
 def defaults(kind: str) -> dict[str, Any]:
-    """Return the fields of the form: from the address, else from the kind's example."""
-    fields = example(kind)
+    """Return the fields of the form: from the address, else what is usual for its model."""
     spec = analyses.get(kind).spec
     given = dict(st.query_params)
+    fields = usual(kind, str(given.get("model", "")) or example(kind)["model"])
     for name in fields:
         if kind_of(spec, name) == "pairs":
             if "clean" in given or "pairs" in given:
                 fields[name] = read_pairs(given)
         elif name in given and name != "kind":
-            usual = fields[name]
-            number = isinstance(usual, int | float)
-            fields[name] = _number(given[name], type(usual)) if number else given[name]
+            own = fields[name]
+            number = isinstance(own, int | float)
+            fields[name] = _number(given[name], type(own)) if number else given[name]
     return fields
 
 
@@ -98,11 +129,13 @@ def value(kind: str, name: str) -> Any:
 
 
 def to_params(kind: str, fields: dict[str, Any]) -> dict[str, str]:
-    """Return the query parameters of a question: what differs from the kind's example."""
-    usual, spec = example(kind), analyses.get(kind).spec
+    """Return the query parameters of a question: what differs from the usual for its model."""
+    own, spec = example(kind), analyses.get(kind).spec
+    expected = usual(kind, str(fields.get("model", own["model"])))
     params: dict[str, str] = {}
     for name, given in fields.items():
-        if name not in usual or name == "kind" or given == usual[name]:
+        same = own["model"] if name == "model" else expected.get(name)
+        if name not in own or name == "kind" or given == same:
             continue
         if kind_of(spec, name) == "pairs":
             params |= write_pairs(given)

@@ -114,6 +114,11 @@ def special_ids(model: ModelInfo) -> frozenset[int]:
     return vocabulary_of(model).specials
 
 
+def is_spelled(model: ModelInfo) -> bool:
+    """Whether prompts of ``model`` are one token a character, with no line breaks or spaces."""
+    return vocabulary_of(model).spaces_are_text
+
+
 def pieces(model: ModelInfo, text: str) -> tuple[str, ...]:
     """Cut ``text`` into the texts of its tokens, with no special token added."""
     known = vocabulary_of(model)
@@ -127,7 +132,7 @@ def alphabet(model: ModelInfo) -> str:
     known = vocabulary_of(model)
     plain = [t for i, t in enumerate(known.texts[: model.d_vocab]) if i not in known.specials]
     if len(plain) > _SMALL:
-        return f"any text, cut into {len(plain):,} tokens"
+        return f"any text, by a vocabulary of {len(plain):,} tokens"
     shown = " ".join(t if t.isprintable() and t.strip() else repr(t) for t in plain[:_LISTED])
     return shown + (f" and {len(plain) - _LISTED} more" if len(plain) > _LISTED else "")
 
