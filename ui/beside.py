@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from interp import analyses
@@ -13,6 +14,7 @@ from interp.figures.named import NamedFigure
 from interp.models import catalogue
 from ui import parts, state
 
+_WRITTEN = 8
 FIELDS = ("beside_model", "beside_prompt")
 """Query parameters and widgets of the second question."""
 
@@ -57,7 +59,7 @@ def params(kind: str) -> dict[str, str]:
 def title(kind: str, fields: dict[str, Any]) -> str:
     """Name one of the two by what may differ."""
     by_type = by_type_of(kind)
-    return f"{fields[by_type['model']]} · {fields[by_type['prompt']]!r}"
+    return parts.short(f"{fields[by_type['model']]} · {fields[by_type['prompt']]!r}", 120)
 
 
 def same_limits(both: Sequence[Sequence[NamedFigure]]) -> None:
@@ -73,6 +75,8 @@ def same_limits(both: Sequence[Sequence[NamedFigure]]) -> None:
         tops = [float(t.zmax) for t in maps if t.zmax is not None]
         lows = [float(t.zmin) for t in maps if t.zmin is not None]
         for trace in maps:
+            if np.asarray(trace.z).shape[1] > _WRITTEN:
+                trace.update(text=None, texttemplate=None)  # no letter fits into half the width
             if tops and lows:
                 trace.update(zmin=min(lows), zmax=max(tops))
         bars = [t for figure in alike for t in figure.data if t.type == "bar"]
@@ -83,6 +87,12 @@ def same_limits(both: Sequence[Sequence[NamedFigure]]) -> None:
             top = 1.12 * max(abs(v) for v in values)
             for figure in alike:
                 figure.update_xaxes(range=[-top if min(values) < 0 else 0, top])
+
+
+def left_open(kind: str, fields: dict[str, Any]) -> list[str]:
+    """List the outputs that the form leaves to the model, and that may differ between the two."""
+    spec = analyses.get(kind).spec
+    return [n for n in spec.model_fields if kind_of(spec, n) == "answer" and not fields.get(n)]
 
 
 def by_type_of(kind: str) -> dict[str, str]:

@@ -30,13 +30,16 @@ def record_page() -> None:
         return
     answer = get(store(), name)
     record = answer.record
-    st.title(parts.escape(record.title))
+    st.title(parts.escape(parts.short(record.title)))
     st.caption(_origin(record))
     _compared(answer)
     if not record.state.is_final:
         follow(name)
         return
     show(name)
+    if record.model not in catalogue.names():
+        _model_is_gone(record)
+        return
     again, fork, _ = st.columns([1, 1, 3])
     if again.button("Run again here", width="stretch", help="Makes a new record beside this one."):
         made = submit(store(), record.spec, parent=record.id, again=True)
@@ -45,6 +48,25 @@ def record_page() -> None:
         "Fork", width="stretch", help="Opens the form with this question filled in."
     ):
         open_form(answer.spec.model_dump(mode="json"))
+
+
+def _model_is_gone(record: Record) -> None:
+    """Say what would be needed to ask this again, where the model is not here."""
+    stamp = record.provenance or {}
+    known = [
+        str(stamp.get("family", "")),
+        f"from the {stamp['source']}" if stamp.get("source") else "",
+        f"revision {stamp['revision']}" if stamp.get("revision") else "",
+        f"weights {stamp['weights_sha256'][:16]}" if "weights_sha256" in stamp else "",
+    ]
+    st.info(
+        parts.escape(
+            f"The model {record.model} is not in this list of models any more "
+            f"({', '.join(k for k in known if k)}). This answer stays; to ask it again or to "
+            "change the question, add the model again under this name."
+        )
+    )
+    st.page_link("pages/models.py", label="Open Models")
 
 
 def _origin(record: Record) -> str:

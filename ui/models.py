@@ -70,9 +70,15 @@ def _table() -> None:
     st.dataframe(
         [_row(name, here, where) for name in catalogue.names()],
         hide_index=True,
+        column_config={
+            "takes": st.column_config.Column(
+                help=f"Weights, tables and one prompt of {fit.PROMPT} tokens, with a margin."
+            ),
+            "from": st.column_config.Column(help="Folder, or commit of the hub."),
+        },
         column_order=(
-            "model", "state", "takes", "fits", "source", "family", "parameters", "layers × heads",
-            "positions", "precision", "weights",
+            "model", "state", "takes", "fits", "source", "family", "parameters", "precision",
+            "weights", "layers × heads", "positions", "from",
         ),
     )  # fmt: skip
     _loading(rows)
@@ -89,6 +95,7 @@ def _row(name: str, here: fit.Device | None, where: dict[str, str | None]) -> di
         "positions": info.n_ctx,
         "precision": info.dtype,
         "weights": info.processing,
+        "from": info.revision or ("" if info.source == "bundled" else str(info.folder)),
         "state": f"loaded on {where[name]}" if name in where else "loads when asked",
     }
     if here is None:
@@ -135,7 +142,7 @@ def _own() -> None:
         "or a name of the Hugging Face hub, `org/name`, or one of TransformerLens, `gpt2-small`."
     )
     state.seed("own", {"name": state.param("add"), "prompt": fit.PROMPT})
-    place, version = st.columns([3, 1])
+    place, version, label = st.columns([3, 1, 1])
     name = place.text_input(
         "Folder or name",
         key=state.key("own", "name"),
@@ -144,6 +151,9 @@ def _own() -> None:
     revision = version.text_input(
         "Revision", key=state.key("own", "revision"), help=glossary.tip("revision")
     )
+    called = label.text_input(
+        "Call it", key=state.key("own", "called"), placeholder="by its own name"
+    ).strip()
     weights, precision, prompt = st.columns(3)
     processing = weights.selectbox(
         "Weights",
@@ -167,11 +177,12 @@ def _own() -> None:
         return
     state.set_params({"add": name})
     try:
-        found = described(name.strip(), revision.strip())
+        found = described(name.strip(), revision.strip(), called)
     except InterpError as error:
         parts.advice(error)
         return
-    _offer(found, {"name": name.strip(), "revision": revision.strip()}, (processing, dtype), length)
+    where = {"name": name.strip(), "revision": revision.strip(), "called": called}
+    _offer(found, where, (processing, dtype), length)
 
 
 def _offer(found: Described, where: dict[str, str], variant: tuple[str, str], length: int) -> None:
@@ -192,12 +203,18 @@ def _offer(found: Described, where: dict[str, str], variant: tuple[str, str], le
         best = next((c for c in checks if c.fits), checks[0])
         fits = best.fits
         if fits:
-            st.success(_fit_in_words(best, found))
+            st.success(_fit_in_words(best, found, int(length)))
         else:
             parts.advice(fit.refuse(info, best, here))
     mine = [o for o in store().orders.recent() if o.what.get("name") == where["name"]]
     running = [o for o in mine if not o.is_final]
-    label = "Load again" if base in registry.entries() else "Load"
+    entry = registry.entries().get(base)
+    if entry is not None:
+        try:
+            registry.check_unchanged(entry)
+        except InterpError as error:
+            st.info(parts.escape(f"{error.found} Load again adds it as it is now."))
+    label = "Load" if entry is None else "Load again"
     st.button(
         label,
         type="primary",
@@ -214,12 +231,15 @@ def _order(what: dict[str, str]) -> None:
     store().orders.give("add", what)
 
 
-def _fit_in_words(found: fit.Fit, about: Described) -> str:
+def _fit_in_words(found: fit.Fit, about: Described, asked: int) -> str:
     fetch = f" {fit.gigabytes(about.download_bytes)} to download." if about.download_bytes else ""
     freed = " Another model is unloaded for it." if found.unloads else ""
+    # Fewer tokens than asked for are all the positions that it has.
+    all_of_them = ", all it can read" if found.prompt < asked else ""
     return (
         f"Fits on {found.device.name}: {fit.gigabytes(found.weights + found.buffers)} of weights "
-        f"and {fit.gigabytes(found.forward)} for a prompt of {found.prompt} tokens, "
+        f"and {fit.gigabytes(found.forward)} for a prompt of {found.prompt} "
+        f"tokens{all_of_them}, "
         f"{fit.gigabytes(found.bytes)} with margin; {fit.gigabytes(found.device.room)} are free "
         f"or can be freed.{freed}{fetch}"
     )
@@ -238,7 +258,7 @@ def _watch(name: int, *, waited: bool) -> None:
         progress(order)
     elif order.error is not None:
         parts.failure({"found": "", "works": "", **order.error})
-    elif order.made:
+    elif order.made and any(order.made in row.sizes for row in store().workers.alive()):
         info = catalogue.info(order.made)
         st.success(f"Loaded: {order.made}. It is in every page's list of models now.")
         measured = deviation.measured(info)
@@ -298,9 +318,20 @@ def _facts(name: str, facts: dict[str, Any]) -> None:
     measured = deviation.measured(info)
     if measured is not None:
         st.caption(measured.sentence)
-    if info.source != "bundled" and st.button("Remove from the list", key=f"models/forget/{name}"):
-        registry.forget(registry.split(name)[0])
-        st.rerun()
+    if info.source != "bundled":
+        with st.popover("Remove from the list"):
+            st.markdown(
+                f"{parts.escape(name)} goes from every list, and is unloaded. Its files and its "
+                "records stay; other variants of it too."
+            )
+            st.button("Remove it", key=f"models/forget/{name}", on_click=_forget, args=(name,))
+
+
+def _forget(name: str) -> None:
+    for row in store().workers.alive():
+        if name in row.sizes:
+            store().orders.give("unload", {"model": name}, row.slot)
+    registry.forget(name)
 
 
 def _starts(name: str) -> None:

@@ -13,6 +13,7 @@ from interp.answers import Answer, get
 from interp.errors import InterpError
 from interp.figures.named import NamedFigure
 from interp.jobs.submit import Prepared, prepare, submit
+from interp.models.deviation import Deviation
 from interp.store import Record, State
 from ui import beside, form, parts, state
 from ui.resources import store
@@ -63,6 +64,11 @@ def _side_by_side(kind: str, asked: list[Asked]) -> None:
     if all(drawn):
         beside.same_limits(drawn)
         st.caption("Both are drawn on the same limits.")
+    answers = beside.left_open(kind, asked[0].fields)
+    if answers:
+        st.caption(
+            f"Each side follows its own {' and '.join(answers)}; name them to compare the same."
+        )
     for column, one, figures in zip(st.columns(2), asked, drawn, strict=True):
         with column:
             beside.heading(kind, one.fields)
@@ -83,7 +89,7 @@ def ask(kind: str) -> list[Asked]:
             st.button("Run", disabled=True, key=f"run/{kind}")
             return []
         for one in ready:
-            st.markdown(f"**{parts.escape(one.analysis.question(one.spec))}**")
+            st.markdown(f"**{parts.escape(parts.short(one.analysis.question(one.spec)))}**")
         records = [store().records.find(one.key) for one in ready]
         _run_button(kind, ready, records)
     _other_looks(kind, fields)
@@ -217,10 +223,21 @@ def show(name: str, figures: Sequence[NamedFigure] = ()) -> None:
         parts.share(answer)
         return
     _figures(answer, figures, live=False)
+    _precision(record)
     for i, score in enumerate(answer.analysis.scores(answer.result)):
         parts.score(score, key=f"score/{name}/{i}")
     parts.share(answer)
     _next(answer)
+
+
+def _precision(record: Record) -> None:
+    """Say beside an answer in a smaller precision what that precision does to the model."""
+    stamp = record.provenance or {}
+    if stamp.get("dtype", "float32") in ("float32", "float64"):
+        return
+    told = stamp.get("deviation_from_float32")
+    said = "was not measured" if told is None else Deviation(**told).sentence
+    st.caption(parts.escape(f"Computed in {stamp['dtype']}. Its deviation: {said}"))
 
 
 def _figures(answer: Answer, given: Sequence[NamedFigure], *, live: bool) -> None:

@@ -64,6 +64,12 @@ def escape(text: str) -> str:
     return text.replace("\n", "⏎")
 
 
+def short(text: str, longest: int = 300) -> str:
+    """Leave out the middle of a text that is too long for a heading."""
+    half = (longest - 3) // 2
+    return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
+
+
 def plain(text: str) -> str:
     """Keep what may stand in a label: no line breaks and no control characters."""
     return "".join(c for c in text if c.isprintable()).strip()
@@ -171,6 +177,8 @@ def failure(error: dict[str, str]) -> None:
             st.code(error.get("traceback", ""), language=None)
         return
     st.warning(f"**{escape(error['asked'])}** {escape(error['found'])}\n\n{escape(error['works'])}")
+    if error.get("type") in ("CannotLoad", "UnknownName"):
+        st.page_link("pages/models.py", label="Open Models")
 
 
 def share(answer: Answer) -> None:

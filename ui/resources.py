@@ -24,11 +24,11 @@ def store() -> Store:
     return opened
 
 
-def described(name: str, revision: str) -> Described:
+def described(name: str, revision: str, called: str) -> Described:
     """Say what a folder or a name of the hub is; asked again after half a minute."""
-    return _described(name, revision, int(time.monotonic() / 30))
+    return _described(name, revision, called, int(time.monotonic() / 30))
 
 
 @lru_cache(maxsize=64)
-def _described(name: str, revision: str, half_minute: int) -> Described:
-    return describe(name, revision)
+def _described(name: str, revision: str, called: str, half_minute: int) -> Described:
+    return describe(name, revision, called)

@@ -66,7 +66,9 @@ def main() -> None:
                 raise RuntimeError(f"{name}: {record.state} {record.error}")
             # Wall time and memory are this machine's of today; they would change at every build.
             stamp = {
-                k: v for k, v in record.provenance.items() if k not in ("wall_s", "peak_memory_mb")
+                k: v
+                for k, v in record.provenance.items()
+                if k not in ("wall_s", "process_peak_memory_mb")
             }
             about = {
                 "id": hashlib.sha256(f"worked {name}".encode()).hexdigest()[:32],

@@ -78,6 +78,7 @@ class Result:
     between the corrupted and the clean run. ``low`` and ``high`` are NaN where there is no
     interval. ``values``, ``clean``, ``corrupted`` and ``least_gap`` are in ``unit``; a pair whose
     gap is below ``least_gap`` has nothing to recover (0 in answers from before there was one).
+    ``clusters`` numbers each pair's group of words, which intervals resample; empty: single pairs.
     """
 
     site: str
@@ -104,6 +105,7 @@ class Result:
     best: Score | None
     best_cell: tuple[int, ...]
     least_gap: float = 0.0
+    clusters: tuple[int, ...] = ()
 
     @property
     def cols(self) -> list[str]:
@@ -160,7 +162,7 @@ def run(spec: ActivationPatching, ctx: Context) -> Generator[Step[Result], None,
 def _least(spec: ActivationPatching, state: Sweep) -> float:
     """Return the gap below which there is nothing to recover, in the metric's unit."""
     dtype = catalogue.info(spec.model).dtype
-    return effects.least_gap(spec.metric, state.clean, state.corrupted, dtype)
+    return effects.least_gap(spec.metric, state.logits, dtype)
 
 
 def _labelled(spec: ActivationPatching, behavior: Behavior, grid: Grid) -> Callable[..., Result]:
@@ -183,6 +185,7 @@ def _labelled(spec: ActivationPatching, behavior: Behavior, grid: Grid) -> Calla
         foils=tuple(outputs[i] if i >= 0 else "" for i in behavior.foils),
         read=behavior.read_at(0),
         held_out=behavior.held_out,
+        clusters=behavior.clusters,
     )
 
 
@@ -199,7 +202,7 @@ def _result(
     rng = np.random.default_rng(spec.seed)
     complete = not np.isnan(state.values).any()
     effect = effects.effect(*args)
-    bounds = effects.interval(*args, rng) if complete else None
+    bounds = effects.interval(*args, rng, clusters=behavior.clusters) if complete else None
     low, high = bounds if bounds is not None else (np.full_like(effect, np.nan),) * 2
     cell, best, least = (), None, _least(spec, state)
     forced = cells_that_must_matter(catalogue.info(spec.model), behavior, grid)
@@ -211,6 +214,7 @@ def _result(
             held_out=behavior.held_out,
             least=least,
             rng=rng,
+            clusters=behavior.clusters,
         )
     return labelled(
         values=state.values,
@@ -241,10 +245,12 @@ def figures(result: Result) -> list[NamedFigure]:
     hover = [[_hover(result, i, j) for j in range(shape[1])] for i in range(shape[0])]
     done = result.direction == "denoising"
     n = len(result.clean)
+    over = f"{len(set(result.clusters))} groups of words in " if result.clusters else ""
     several = (
         "Intervals come with the complete map."
         if result.best is None and n > 2
-        else f"Means over {n} pairs; hover for the 95 % bootstrap interval of each cell by itself."
+        else f"Means over {over}{n} pairs; hover for the 95 % bootstrap interval of each cell by "
+        "itself."
         if np.isfinite(result.low).any()
         else f"{n} pair{'s' if n > 1 else ''}: no interval."
     )
@@ -385,7 +391,7 @@ def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure
         ("gap", result.unit, result.clean - result.corrupted),
         "effect",
         ("all pairs", float(result.effect[row, col])),
-        effects.on_pairs(*runs, least=result.least_gap, unit=result.unit),
+        effects.on_pairs(*runs, least=result.least_gap, unit=result.unit, clusters=result.clusters),
     )
     text = f"{text}. {why}" if why else text
     return text, [NamedFigure("cell", _place(result, row, col), "", figure), *split]

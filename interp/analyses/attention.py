@@ -58,6 +58,7 @@ class Result:
         first: Index of the first of them; those before are not kept.
         n_tokens: Positions of the whole prompt.
         causal: Whether a position sees only itself and those before.
+        window: How many of these the layer sees, itself included; None for all.
         layer: The layer whose heads are shown.
         head: The head that is shown large.
         pattern: Attention of each head of the layer, 0 to 1, between the positions kept. Rows of
@@ -72,6 +73,7 @@ class Result:
     first: int
     n_tokens: int
     causal: bool
+    window: int | None
     layer: int
     head: int
     pattern: HeadDestSrc
@@ -87,8 +89,8 @@ class Result:
 
     def visible(self, head: int) -> DestSrc:
         """Return the pattern of a head of the layer, NaN where the model masks it."""
-        later = np.triu(np.ones(self.pattern.shape[1:], bool), 1) & self.causal
-        return np.where(later, np.nan, self.pattern[head])
+        seen = head_scores.visible(len(self.tokens), causal=self.causal, window=self.window)
+        return np.where(seen, self.pattern[head], np.nan)
 
 
 def inputs(spec: Attention) -> Behavior:
@@ -130,23 +132,26 @@ def run(spec: Attention, ctx: Context) -> Generator[Step[Result], None, None]:
 
     model, ids = ctx.load(spec.model), ctx.inputs.clean[0]
     info, names = model.info, tokens.answer_names(model.info)
-    seen = look(model, torch.tensor(ids), spec.layer, ctx.inputs.read_at(0))
-    pattern = seen.pattern.float().numpy()
+    looked = look(model, torch.tensor(ids), spec.layer, ctx.inputs.read_at(0))
+    pattern = looked.pattern.float().numpy()
     first = max(0, len(ids) - MOST_POSITIONS)
     absent = head_scores.why_not(info)
     drawn = None if absent else head_scores.draw(info, ctx.rng)
+    window = head_scores.window(info, spec.layer)
+    seen = head_scores.visible(len(ids), causal=info.causal, window=window)
     result = Result(
         tokens=tokens.text_of(info, ids)[first:],
         first=first,
         n_tokens=len(ids),
         causal=info.causal,
+        window=window,
         layer=spec.layer,
         head=spec.head,
         pattern=pattern[:, first:, first:].copy(),
-        looks=head_scores.on_prompt(pattern, ids, causal=info.causal),
+        looks=head_scores.on_prompt(pattern, ids, seen),
         scores=None if drawn is None else head_scores.none_yet(info, drawn),
         absent=absent,
-        outputs=tuple(names[i] for i in seen.logits.topk(min(2, len(names))).indices.tolist()),
+        outputs=tuple(names[i] for i in looked.logits.topk(min(2, len(names))).indices.tolist()),
     )
     if drawn is None:
         yield Step(1.0, result)
@@ -163,19 +168,29 @@ def run(spec: Attention, ctx: Context) -> Generator[Step[Result], None, None]:
 
 def figures(result: Result) -> list[NamedFigure]:
     """Draw the head's pattern, all heads of its layer, and the induction score of every head."""
-    both = "" if result.causal else " This model sees both ways, so nothing is masked."
-    masked = " Grey: later tokens, which the model cannot see." if result.causal else both
     large = NamedFigure(
         "pattern",
         f"Where {result.name} looks on this prompt",
         "Row: the token that looks (destination, query). Column: the token that it looks at "
-        f"(source, key). Colour: attention, 0 to 1; a row sums to 1.{masked} {_cropped(result)}"
+        f"(source, key). Colour: attention, 0 to 1; a row sums to 1. {_masked(result)} "
+        f"{_cropped(result)}"
         "Click a cell for the top sources of its row and the top destinations of its column.",
         _pattern(result, result.head),
         selectable=True,
     )
     scored = [] if result.scores is None else [_score_map(result.scores)]
     return [large, _heads(result), *scored]
+
+
+def _masked(result: Result) -> str:
+    if not result.causal:
+        return "This model sees both ways, so nothing is masked."
+    if result.window is None:
+        return "Grey: later tokens, which the model cannot see."
+    return (
+        f"Grey: later tokens and those {result.window} or more positions back, which this layer "
+        f"cannot see: it has sliding attention with a window of {result.window}."
+    )
 
 
 def _pattern(result: Result, head: int, *, clicks: bool = True) -> Any:
@@ -238,6 +253,8 @@ def _score_map(scores: HeadScores) -> NamedFigure:
     layers, heads = values.shape
     n, size = scores.tokens.shape
     done = f"{n}" if scores.complete else f"{scores.done} of {n}"
+    low, high = (f"{u:.2f}" for u in (scores.uniform[-1].min(), scores.uniform[-1].max()))
+    even = low if low == high else f"{low} to {high}, by the layer's window"
     figure: Any = heatmap.heatmap(
         values,
         rows=[f"L{i}" for i in range(layers)],
@@ -252,7 +269,7 @@ def _score_map(scores: HeadScores) -> NamedFigure:
         "Induction score of every head",
         f"Mean attention to the token after the earlier copy, on {done} sequences of "
         f"{scores.length} random tokens and the same again ({size} tokens with specials). Uniform "
-        f"attention gives {scores.uniform[-1]:.2f}. Hover for the other two scores; click a head "
+        f"attention gives {even}. Hover for the other two scores; click a head "
         "for its numbers.",
         figure,
         selectable=len(figure.data) > 1,
@@ -304,7 +321,8 @@ def _on_this_prompt(result: Result) -> str:
         )
     rows = looks.rows[best]
     return (
-        f"On this prompt {result.name} looks most at {_PLACES[RELATIONS[best]]}: "
+        f"On this prompt {result.name} stands out most from uniform attention at "
+        f"{_PLACES[RELATIONS[best]]}: "
         f"{looks.mean[best, result.head]:.2f} of the attention from the {rows} "
         f"position{'s' if rows > 1 else ''} of {result.n_tokens} that can, where uniform attention "
         f"gives {looks.uniform[best]:.2f}."
@@ -368,7 +386,8 @@ def _top(values: np.ndarray, names: Sequence[str], what: str) -> Any:
 def _inspect_head(result: Result, layer: int, head: int) -> tuple[str, list[NamedFigure]]:
     text = _hover(result.scores, layer, head).replace("<br>", "; ") + "."
     if layer != result.layer:
-        return f"{text} Choose layer L{layer} and head H{head} to see where it looks.", []
+        then = f"Choose layer L{layer} and head H{head} to see where it looks"
+        return f"{text} {then}, with another seed to score it on fresh sequences.", []
     title = f"Where L{layer}H{head} looks on this prompt"
     figure = _pattern(result, head, clicks=False)
     return text, [NamedFigure("head", title, "", figure)]
@@ -388,13 +407,17 @@ def follow_ups(spec: Attention, result: Result) -> list[FollowUp]:
 
 
 def _other_head(fields: dict[str, Any], result: Result, scores: HeadScores) -> list[FollowUp]:
-    """Suggest the clearest induction head, or else previous-token head, unless it is shown."""
+    """Suggest the clearest induction head, or else previous-token head, unless it is shown.
+
+    The next seed: what chose a head must not score it.
+    """
+    fresh = (int(fields["seed"]) + 1) % 2**31
     for score in ("induction", "previous token"):
         above = scores.above_uniform(score)
         layer, head = (int(i) for i in np.unravel_index(int(above.argmax()), above.shape))
         if above.max() >= FAR and (layer, head) != (result.layer, result.head):
-            label = f"Show L{layer}H{head}: highest {score} score"
-            return [FollowUp(label, {**fields, "layer": layer, "head": head})]
+            label = f"Show L{layer}H{head}, highest {score} score; score it on fresh sequences"
+            return [FollowUp(label, {**fields, "layer": layer, "head": head, "seed": fresh})]
     return []
 
 

@@ -296,16 +296,16 @@ def verdict(result: Result) -> str:
     if result.softcap:
         after = result.capped_answer - result.capped_foil
         said.append(
-            f"The model caps its logits at ±{result.softcap:g}: the parts explain the difference "
-            f"before the cap, {signed(result.difference)}; after it, it is {signed(after)}."
+            f"The model caps its logits at ±{result.softcap:g}: all parts are before the cap; "
+            f"after it the difference is {signed(after)}."
         )
     if not result.complete:
         low = result.dtype not in ("float32", "float64")
         why = f": the rounding of {result.dtype}, which float32 avoids" if low else ""
         said.append(f"Not complete: {result.unaccounted:+.2g} logits are in no part{why}.")
     said.append(
-        "One prompt, so no interval; direct effects only: a head that acts through later "
-        "components shows about 0 here."
+        "One prompt, so no interval; direct effects only: what a head does through later "
+        "components is in their bars, not in its own."
     )
     return " ".join(said)
 
@@ -317,7 +317,8 @@ def _lead(result: Result) -> str:
         text = f"The model gives {a} and {b} the same logit."
     else:
         word = "more" if result.difference > 0 else "less"
-        text = f"The model gives {a} {size:.2f} logits {word} than {b}."
+        cap = " before its cap" if result.softcap else ""
+        text = f"The model gives {a} {size:.2f} logits {word} than {b}{cap}."
     for name, tied in ((a, result.answer_tied), (b, result.foil_tied)):
         if tied:
             others = "another output" if tied == 1 else f"{tied} other outputs"
@@ -343,7 +344,9 @@ def _constant(result: Result) -> str:
     text = f"Embeddings and biases give {signed(fixed)} of the {signed(result.difference)}"
     if abs(result.difference) <= 0.1 * gross:
         return f"{text}; the parts nearly cancel, their sizes add up to {gross:.2f}."
-    return f"{text} ({_percent(fixed / result.difference)})."
+    share = fixed / result.difference
+    # A share below none or above all of it is no share.
+    return f"{text} ({_percent(share)})." if 0 <= share <= 1 else f"{text}."
 
 
 def _percent(share: float) -> str:

@@ -71,9 +71,15 @@ class Generate(Spec):
     @classmethod
     def _greedy(cls, fields: Any) -> Any:
         """Drop what is ignored without draws, so that one question has one spec and one key."""
-        if not isinstance(fields, dict) or fields.get("temperature") != 0:
+        if not isinstance(fields, dict):
             return fields
-        return {**fields, "n_samples": 1, "top_k": 0, "top_p": 1.0, "seed": 0}
+        try:
+            greedy = float(fields.get("temperature", 1.0)) == 0
+        except (TypeError, ValueError):
+            return fields  # the field's own check says it
+        if not greedy:
+            return fields
+        return {**fields, "n_samples": 1, "top_k": 0, "top_p": 1.0, "seed": 0, "temperature": 0.0}
 
 
 @dataclass(frozen=True)

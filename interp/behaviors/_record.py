@@ -34,6 +34,8 @@ class Behavior:
         answers: Right output of each clean input, or empty.
         foils: Output that the answer is compared with, -1 where there is none; or empty.
         held_out: Whether each input is kept from searches; or empty (none is).
+        clusters: Group of words that each input is made of, as a number: inputs of one group are
+            not independent. Or empty: every input is independent of the others.
     """
 
     model: str
@@ -46,14 +48,19 @@ class Behavior:
     answers: tuple[int, ...] = ()
     foils: tuple[int, ...] = ()
     held_out: tuple[bool, ...] = ()
+    clusters: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.clean)
 
     @cached_property
     def canonical(self) -> bytes:
-        """Canonical JSON: sorted keys, no spaces."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+        """Canonical JSON: sorted keys, no spaces, no ``clusters`` where there are none."""
+        told = asdict(self)
+        if not self.clusters:
+            # Behaviors from before there were clusters keep their hash.
+            del told["clusters"]
+        return json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
 
     @cached_property
     def hash(self) -> str:
@@ -66,8 +73,8 @@ class Behavior:
         raw: dict[str, Any] = json.loads(data)
         for name in ("clean", "corrupted"):
             raw[name] = tuple(tuple(ids) for ids in raw[name])
-        for name in ("answers", "foils", "held_out"):
-            raw[name] = tuple(raw[name])
+        for name in ("answers", "foils", "held_out", "clusters"):
+            raw[name] = tuple(raw.get(name, ()))
         return cls(**raw)
 
     @property

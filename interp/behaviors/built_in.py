@@ -164,4 +164,6 @@ def built_in(name: str, n: int, model: str) -> Behavior:
 def _built_in(name: str, n: int, model: ModelInfo, made: Made) -> Behavior:
     about = BUILT_IN[name].summary if name in BUILT_IN else "Brought as a table."
     said = " ".join(filter(None, (about, made.note)))
-    return from_pairs(model.name, made.pairs[:n], name=name, source=said)
+    return from_pairs(
+        model.name, made.pairs[:n], name=name, source=said, clusters=made.clusters[:n]
+    )

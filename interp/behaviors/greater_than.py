@@ -50,17 +50,28 @@ def later_years(model: ModelInfo) -> Made:
     starts = _starts(model)
     proposed = len(CENTURIES) * len(YEARS)
     remain = f"{len(starts)} of {proposed} start years"
-    if len(starts) < templates.FEWEST:
+    # A year shares its last digit with its answer and foil, so years of odd and of even numbers
+    # have no year in common.
+    halves = [[start for start in starts if start.year % 2 == half] for half in (0, 1)]
+    if len(starts) < templates.FEWEST or not all(halves):
         raise templates.too_few("greater-than", model, remain, f" {CENTURIES[-1]}{32}")
-    pairs: list[PromptPair] = []
-    for at, of in templates.combinations(35, len(starts), len(events)):
-        start = starts[at]
-        fill = partial(TEMPLATE.format, event=events.words[of], century=start.century)
-        pairs.append(
-            PromptPair(fill(year=start.year), fill(year=NO_BOUND), start.answer, start.foil)
-        )
-    said = templates.note(model, [events])
-    return Made(tuple(pairs), f"{said} {remain[0].upper()}{remain[1:]} line up.")
+
+    def draw(half: int) -> list[tuple[int, PromptPair]]:
+        pairs: list[tuple[int, PromptPair]] = []
+        mine = events.words[half::2]
+        for at, of in templates.combinations(35, half, len(halves[half]), len(mine)):
+            start = halves[half][at]
+            fill = partial(TEMPLATE.format, event=mine[of], century=start.century)
+            prompts = fill(year=start.year), fill(year=NO_BOUND)
+            pairs.append((start.year, PromptPair(*prompts, start.answer, start.foil)))
+        return pairs
+
+    return templates.both_halves(
+        draw,
+        f"{templates.note(model, [events])} {remain[0].upper()}{remain[1:]} line up. Odd years are "
+        "held out, with other events; intervals count the two last digits of the start year: they "
+        "are for new years in the same sentence, centuries and events.",
+    )
 
 
 def _starts(model: ModelInfo) -> list[Start]:

@@ -38,25 +38,42 @@ def other_names(model: ModelInfo) -> Made:
 
 
 def _make(behavior: str, model: ModelInfo, *, seed: int, fresh: int) -> Made:
-    """Make pairs whose corrupted prompt has ``fresh`` names of its own: three, or none (S2)."""
-    names = templates.choose(behavior, model, "first names", NAMES)
+    """Make pairs whose corrupted prompt has ``fresh`` names of its own: three, or none (S2).
+
+    All names of a pair are of one group, whose names occur together only.
+    """
+    names = templates.choose(
+        behavior, model, "first names", NAMES, fewest=max(templates.FEWEST, 2 * (2 + fresh))
+    )
     places = templates.choose(behavior, model, "places", PLACES)
     things = templates.choose(behavior, model, "objects", OBJECTS)
     slots = {"place": places.words[0], "thing": things.words[0]}
     a, b = names.words[:2]
     filled = [template.format(a=a, b=b, s=b, **slots) for template in TEMPLATES]
     kept = templates.same_length(model, TEMPLATES, filled)
-    picks = range(len(names), len(names) - 2 - fresh, -1)
-    pairs: list[PromptPair] = []
-    for which, first, at, of, *chosen in templates.combinations(
-        seed, len(kept), 2, len(places), len(things), *picks
-    ):
-        a, b, *others = templates.different(names.words, *chosen)
-        subject, answer = (a, b) if first else (b, a)
-        slots = {"place": places.words[at], "thing": things.words[of]}
-        clean = kept[which].format(a=a, b=b, s=subject, **slots)
-        a, b, s = others if fresh else (a, b, answer)
-        corrupted = kept[which].format(a=a, b=b, s=s, **slots)
-        pairs.append(PromptPair(clean, corrupted, f" {answer}", f" {subject}"))
-    used = f"{len(kept)} of {len(TEMPLATES)}"
-    return Made(tuple(pairs), templates.note(model, [names, places, things], used))
+    groups = templates.groups(seed, names.words, 2 + fresh)
+
+    def draw(half: int) -> list[tuple[int, PromptPair]]:
+        pairs: list[tuple[int, PromptPair]] = []
+        where, what = places.words[half::2], things.words[half::2]
+        sizes = (len(kept), 2, len(where), len(what), len(groups[half::2]))
+        for which, first, at, of, group, *chosen in templates.combinations(
+            seed, half, *sizes, *range(2 + fresh, 0, -1)
+        ):
+            number = 2 * group + half
+            a, b, *others = templates.different(groups[number], *chosen)
+            subject, answer = (a, b) if first else (b, a)
+            slots = {"place": where[at], "thing": what[of]}
+            clean = kept[which].format(a=a, b=b, s=subject, **slots)
+            a, b, s = others if fresh else (a, b, answer)
+            corrupted = kept[which].format(a=a, b=b, s=s, **slots)
+            pairs.append((number, PromptPair(clean, corrupted, f" {answer}", f" {subject}")))
+        return pairs
+
+    said = templates.note(model, [names, places, things], f"{len(kept)} of {len(TEMPLATES)}")
+    return templates.both_halves(
+        draw,
+        f"{said} Names go in {len(groups)} groups of {2 + fresh}, of which every second is held "
+        "out, with other places and objects; intervals count groups: they are for new names in the "
+        "same sentences, places and objects.",
+    )

@@ -4,14 +4,18 @@ A template proposes words. Of these only the ones are used that the model's toke
 with the space before them, since positions of a pair would not line up otherwise; how many remain
 is said, and too few is an error. All prompts of a template behavior have one number of tokens and
 the same role at the same position, so that maps by position can average over them.
+
+Pairs that share a word are not independent. So fillers are parted into groups, each pair is made of
+the words of one group, and the groups of odd numbers are held out: no word is on both sides.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,15 +29,20 @@ MOST = 1000
 FEWEST = 5
 """Fillers of a kind below which a behavior is refused: the same few words would be repeated."""
 _WORDS = 1000
+Filler = TypeVar("Filler")
 _BEFORE = "We saw"
 
 
 @dataclass(frozen=True)
 class Made:
-    """All pairs that a behavior makes for a model, and a sentence on the fillers that it uses."""
+    """All pairs that a behavior makes for a model, and a sentence on the fillers that it uses.
+
+    ``clusters`` is the number of each pair's group of words, odd where it is held out; or empty.
+    """
 
     pairs: tuple[PromptPair, ...]
     note: str = ""
+    clusters: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,12 @@ def is_one_token(model: ModelInfo, word: str) -> bool:
 
 
 def choose(
-    behavior: str, model: ModelInfo, what: str, proposed: Sequence[str | tuple[str, ...]]
+    behavior: str,
+    model: ModelInfo,
+    what: str,
+    proposed: Sequence[str | tuple[str, ...]],
+    *,
+    fewest: int = FEWEST,
 ) -> Chosen:
     """Keep the fillers of which every word is one token of ``model``.
 
@@ -81,9 +95,10 @@ def choose(
         model: The model.
         what: What the fillers are, in the plural.
         proposed: Words, or words that go together.
+        fewest: How many must remain.
 
     Raises:
-        BadInput: Fewer than ``FEWEST`` remain.
+        BadInput: Fewer than ``fewest`` remain.
     """
     fillers = [(words,) if isinstance(words, str) else words for words in proposed]
     split = [
@@ -91,7 +106,7 @@ def choose(
     ]
     kept = tuple(filler for filler, word in zip(fillers, split, strict=True) if not word)
     said = f"{len(kept)} of {len(fillers)} {what}"
-    if len(kept) < FEWEST:
+    if len(kept) < fewest:
         raise too_few(behavior, model, said, f" {next(w for w in split if w)}")
     return Chosen(kept, said)
 
@@ -119,13 +134,22 @@ def same_length(model: ModelInfo, templates: Sequence[str], filled: Sequence[str
     return [t for t, length in zip(templates, lengths, strict=True) if length == usual]
 
 
-def combinations(seed: int, *sizes: int) -> list[tuple[int, ...]]:
+def groups(seed: int, fillers: Sequence[Filler], size: int) -> list[tuple[Filler, ...]]:
+    """Part fillers at random into groups of ``size``; what is left over is not used."""
+    order = np.random.default_rng(seed).permutation(len(fillers))
+    whole = len(fillers) - len(fillers) % size
+    return [
+        tuple(fillers[i] for i in order[start : start + size]) for start in range(0, whole, size)
+    ]
+
+
+def combinations(seed: int, half: int, *sizes: int) -> list[tuple[int, ...]]:
     """Draw up to ``MOST`` different combinations of indices below ``sizes``, in random order.
 
-    Fewer are a prefix of more, since all are drawn at once.
+    Fewer are a prefix of more, since all are drawn at once. The halves are drawn independently.
     """
     total = prod(sizes)
-    order = np.random.default_rng(seed).choice(total, min(total, MOST), replace=False)
+    order = np.random.default_rng((seed, half)).choice(total, min(total, MOST), replace=False)
     columns = [column.tolist() for column in np.unravel_index(order, sizes)]
     return list(zip(*columns, strict=True))
 
@@ -134,6 +158,18 @@ def different(words: Sequence[str], *picks: int) -> list[str]:
     """Pick words of which no two are the same: each pick is an index into those that are left."""
     left = list(words)
     return [left.pop(pick) for pick in picks]
+
+
+def both_halves(draw: Callable[[int], list[tuple[int, PromptPair]]], note: str) -> Made:
+    """Take pairs of the two halves in turn, so that every prefix has as many of each.
+
+    Args:
+        draw: Draws the pairs of half 0 (searched) or 1 (held out), each with the number of its
+            group of words, which is odd in half 1.
+        note: What is said of the fillers.
+    """
+    in_turn = [one for two in zip(draw(0), draw(1), strict=False) for one in two][:MOST]
+    return Made(tuple(pair for _, pair in in_turn), note, tuple(number for number, _ in in_turn))
 
 
 def note(model: ModelInfo, fillers: Sequence[Chosen], templates: str = "") -> str:

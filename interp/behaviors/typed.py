@@ -41,12 +41,26 @@ def from_prompt(model: str, prompt: str, answer: str = "") -> Behavior:
 
 
 def from_pairs(
-    model: str, pairs: Sequence[PromptPair], *, name: str = "typed pairs", source: str = "typed"
+    model: str,
+    pairs: Sequence[PromptPair],
+    *,
+    name: str = "typed pairs",
+    source: str = "typed",
+    clusters: Sequence[int] = (),
 ) -> Behavior:
     """Make a behavior of prompt pairs whose tokens line up.
 
     From 4 different clean prompts on, every second one is held out. No pair is ever left out: one
-    that cannot be used is refused, and of several the message says which.
+    that cannot be used is refused, and of several the message says which. Without ``clusters``
+    pairs count as independent, also where they share words.
+
+    Args:
+        model: Name of a model of the catalogue.
+        pairs: The pairs.
+        name: What people call the behavior.
+        source: Where the pairs come from.
+        clusters: Number of the group of words that each pair is made of; then the groups of odd
+            numbers are held out instead.
 
     Raises:
         UnequalPair: Pairs differ in length, or not at all.
@@ -72,14 +86,17 @@ def from_pairs(
         corrupted=tuple(side.ids for _, side in sides),
         answers=answers,
         foils=foils,
-        held_out=_held_out(clean),
+        held_out=_held_out(clean, clusters),
+        clusters=tuple(clusters),
     )
 
 
-def _held_out(clean: Sequence[tuple[int, ...]]) -> tuple[bool, ...]:
-    """Hold out every second prompt; pairs that share a clean prompt are on the same side."""
+def _held_out(clean: Sequence[tuple[int, ...]], clusters: Sequence[int]) -> tuple[bool, ...]:
+    """Hold out odd groups, or every second prompt: those that share a clean one stay together."""
     order = {ids: i for i, ids in enumerate(dict.fromkeys(clean))}
-    return tuple(order[ids] % 2 == 1 for ids in clean) if len(order) >= 4 else ()
+    if len(order) < 4:
+        return ()
+    return tuple(number % 2 == 1 for number in clusters or (order[ids] for ids in clean))
 
 
 def _check_texts(pairs: Sequence[PromptPair]) -> None:

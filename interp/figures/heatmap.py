@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from interp.figures import theme
 
 _MOST_MARKED = 4000
 _MARKER_PX, _WIDTH_PX = 30, 900
+_MOST_LABELS = 40
 
 
 def heatmap(
@@ -73,9 +75,14 @@ def _label_axes(
 ) -> bool:
     """Label both axes; return whether column labels are written upwards, as many long ones are."""
     upwards = not any("<br>" in col for col in cols) and theme.crowded(cols)
+    step = math.ceil(len(cols) / _MOST_LABELS)
+    if step > 1:
+        # Not every column can be labelled; the numbers keep all labels.
+        figure.data[0].update(meta=[list(rows), list(cols)])
     figure.update_xaxes(
-        title=titles[1], tickmode="array", tickvals=list(range(len(cols))), ticktext=list(cols),
-        range=[-0.5, len(cols) - 0.5], tickangle=-90 if upwards else 0, tickfont={"size": 11},
+        title=titles[1], tickmode="array", tickvals=list(range(len(cols)))[::step],
+        ticktext=list(cols)[::step], range=[-0.5, len(cols) - 0.5],
+        tickangle=-90 if upwards else 0, tickfont={"size": 11},
     )  # fmt: skip
     figure.update_yaxes(
         title=titles[0], tickmode="array", tickvals=list(range(len(rows))), ticktext=list(rows),

@@ -32,7 +32,8 @@ def label(text: str, longest: int = _LONGEST) -> str:
         shown = "·" + shown[1:]
     if len(shown) > longest:
         shown = shown[: longest - 1] + "…"
-    return html.escape(shown)
+    # Quotes are no markup in a label, and plotly would show their escapes.
+    return html.escape(shown, quote=False)
 
 
 def positions(tokens: tuple[str, ...]) -> list[str]:

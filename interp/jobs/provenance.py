@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from interp.analyses._record import Spec
 from interp.config import APP_VERSION
+from interp.models import deviation
 from interp.models.load import LoadedModel
 
 LIBRARIES = (
@@ -32,8 +34,12 @@ def versions() -> dict[str, str]:
 
 def stamp(spec: Spec, kind_version: int, model: LoadedModel, wall_s: float) -> dict[str, Any]:
     """Make the provenance stamp of a run on ``model`` that took ``wall_s`` seconds."""
+    measured = deviation.measured(model.info)
     return {
         "model": model.info.name,
+        "source": model.info.source,
+        "family": model.info.family,
+        "revision": model.info.revision,
         "weights_sha256": model.info.weights,
         "weight_processing": model.info.processing,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -42,7 +48,8 @@ def stamp(spec: Spec, kind_version: int, model: LoadedModel, wall_s: float) -> d
         "kind_version": kind_version,
         "versions": versions(),
         "wall_s": round(wall_s, 3),
-        "peak_memory_mb": round(_peak_bytes(model) / 1e6, 1),
+        "deviation_from_float32": None if measured is None else asdict(measured),
+        "process_peak_memory_mb": round(_peak_bytes(model) / 1e6, 1),
     }
 
 

@@ -61,28 +61,27 @@ ROUNDINGS = 8
 _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
-def least_gap(metric: str, clean: PerPair, corrupted: PerPair, dtype: str = "float32") -> float:
+def least_gap(metric: str, logits: float, dtype: str = "float32") -> float:
     """Return the gap, in the metric's unit, below which there is nothing to recover.
 
     It is ``LEAST_LOGITS``, or more where that is rounding: ``ROUNDINGS`` units in the last place
-    of the model's precision, of the mean size of the numbers (at least 1). A change of logits
+    of the model's precision, of the size of the logits that the metric is made of (at least 1):
+    a small difference of large logits is rounded as they are. A change of logits
     ``d`` that is small moves an even choice by ``d / 4`` in probability, ``d / 2`` nats in loss
     and ``d**2 / 8`` nats in KL, so one rule serves all metrics: 0.04 logits, 0.01 in probability,
     0.02 nats in loss, 0.0002 nats in KL.
 
     Args:
         metric: One of ``METRICS``.
-        clean: Metric of each clean run.
-        corrupted: Metric of each corrupted run.
+        logits: Size of the logits of the bare runs, from a sweep.
         dtype: Precision that the model ran in.
     """
-    size = max(1.0, float(np.abs(clean).mean()), float(np.abs(corrupted).mean()))
-    logits = max(LEAST_LOGITS, ROUNDINGS * _EPSILON[dtype] * size)
+    least = max(LEAST_LOGITS, ROUNDINGS * _EPSILON[dtype] * max(1.0, logits))
     return {
-        "logit_diff": logits,
-        "prob": logits / 4,
-        "loss": logits / 2,
-        "kl": logits**2 / 8,
+        "logit_diff": least,
+        "prob": least / 4,
+        "loss": least / 2,
+        "kl": least**2 / 8,
     }[metric]
 
 
@@ -151,7 +150,13 @@ def wrong_way(clean: PerPair, corrupted: PerPair, metric: str) -> str:
 
 
 def interval(
-    values: PairGrid, clean: PerPair, corrupted: PerPair, direction: str, rng: np.random.Generator
+    values: PairGrid,
+    clean: PerPair,
+    corrupted: PerPair,
+    direction: str,
+    rng: np.random.Generator,
+    *,
+    clusters: Sequence[int] = (),
 ) -> tuple[Grid, Grid] | None:
     """Bootstrap interval of each effect over pairs, per cell, or None for fewer than 3 pairs.
 
@@ -161,23 +166,39 @@ def interval(
     resamples would be too narrow: of 3 pairs they cover 75 %, not 95 %. It is an interval for
     each cell on its own, not a band for all at once. Resamples whose gap vanishes are left out.
 
+    Pairs count as independent, unless ``clusters`` has the number of each pair's group: then
+    whole groups are resampled, and ``n`` is the number of groups.
+
+    It assumes that pairs vary about alike. With few pairs a rare large effect is missed: no pair
+    seen shows it, so nothing in the numbers widens the interval. ``docs/how-to`` has how often.
+
     Cost: ``RESAMPLES x pairs x cells`` multiply-adds.
     Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapters 6 and 12.
     """
-    n = len(clean)
+    shift, gaps = values.reshape(len(clean), -1) - corrupted[:, None], clean - corrupted
+    if len(clusters):
+        shift, gaps = _sums(shift, clusters), _sums(gaps, clusters)
+    n = len(gaps)
     if n < FEWEST:
         return None
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
-    gap = weights @ (clean - corrupted)
-    keep = np.abs(gap) > 0.1 * abs(float((clean - corrupted).mean()))
+    gap = weights @ gaps
+    keep = np.abs(gap) > 0.1 * abs(float(gaps.mean()))
     weights, gap = weights[keep], gap[keep]
     if len(gap) < RESAMPLES // 2:
         return None
-    shift = values.reshape(n, -1) - corrupted[:, None]
     spread = ((weights @ shift) / gap[:, None]).std(0, ddof=1).reshape(values.shape[1:])
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * float(np.sqrt(n / (n - 1))) * spread
     centre = effect(values, clean, corrupted, direction)
     return centre - half, centre + half
+
+
+def _sums(numbers: np.ndarray, clusters: Sequence[int]) -> np.ndarray:
+    """Add up the rows of each group."""
+    _, group = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.zeros((group.max() + 1, *numbers.shape[1:]))
+    np.add.at(sums, group, numbers)
+    return sums
 
 
 def best_cell(
@@ -191,13 +212,14 @@ def best_cell(
     held_out: tuple[bool, ...],
     least: float,
     rng: np.random.Generator,
+    clusters: tuple[int, ...] = (),
 ) -> tuple[tuple[int, int], Score]:
     """Find the cell with the largest absolute effect and score it with its scale.
 
     The cell is chosen on the search pairs; its effect on the held-out ones stands beside, and
     the interval is theirs: the largest of many is too large on the inputs that it was chosen on.
     Where one half of the pairs has a mean gap below ``least``, all are searched and none is held
-    out.
+    out. ``clusters`` are the pairs' groups, of which the interval resamples those held out.
     """
     kept = np.array(held_out) if held_out else np.zeros(len(clean), bool)
     halves = bool(kept.any()) and all(has_gap(clean[h], corrupted[h], least) for h in (kept, ~kept))
@@ -209,7 +231,8 @@ def best_cell(
     held: tuple[Anchor | Absent, Interval | Absent] = (Absent(_WHY_NONE), Absent(_WHY_NONE))
     if halves:
         args = (values[kept, row, col], clean[kept], corrupted[kept], direction)
-        value, bounds = one_effect(*args, rng, which="held-out pairs")
+        groups = np.array(clusters)[kept].tolist() if clusters else ()
+        value, bounds = one_effect(*args, rng, which="held-out pairs", clusters=groups)
         held = (Anchor(f"on {int(kept.sum())} held-out pairs", value), bounds)
     elif kept.any():
         reason = "one half of the pairs has no gap: all are searched"
@@ -250,6 +273,7 @@ def one_effect(
     rng: np.random.Generator,
     *,
     which: str = "pairs",
+    clusters: Sequence[int] = (),
 ) -> tuple[float, Interval | Absent]:
     """Return the effect of one patch on some pairs, with its bootstrap interval or why it has none.
 
@@ -260,15 +284,21 @@ def one_effect(
         direction: "denoising" or "noising".
         rng: Randomness of the bootstrap.
         which: What the pairs are called, in the plural.
+        clusters: Number of each pair's group of words, where pairs are not independent.
     """
     n, cell = len(clean), values[:, None, None]
     value = float(effect(cell, clean, corrupted, direction)[0, 0])
-    bounds = interval(cell, clean, corrupted, direction, rng)
-    named = f"{n} {which if n > 1 else which.removesuffix('s')}"
+    bounds = interval(cell, clean, corrupted, direction, rng, clusters=clusters)
+    named, of = f"{n} {which if n > 1 else which.removesuffix('s')}", ""
+    if len(clusters):
+        groups = len(set(clusters))
+        of = f"{groups} group{'s' if groups > 1 else ''} of words in "
     if bounds is None:
-        return value, Absent(f"{named}: an interval takes {FEWEST} with a steady gap")
+        return value, Absent(f"{of}{named}: an interval takes {FEWEST} with a steady gap")
     low, high = (float(bound[0, 0]) for bound in bounds)
-    return value, Interval(low, high, LEVEL, f"bootstrap over the {named}")
+    scope = ": for new groups, not new sentences" if of else ""
+    method = f"bootstrap over the {of and f'{of}the '}{named}{scope}"
+    return value, Interval(low, high, LEVEL, method)
 
 
 def on_pairs(
@@ -280,6 +310,7 @@ def on_pairs(
     least: float,
     unit: str,
     seed: int = 0,
+    clusters: tuple[int, ...] = (),
 ) -> Callable[[np.ndarray], tuple[float, Interval | Absent]]:
     """Return the function that gives the effect of one patch on some of the pairs by their indices.
 
@@ -292,7 +323,9 @@ def on_pairs(
         runs = (clean[members], corrupted[members])
         if not has_gap(*runs, least):
             return float("nan"), Absent(f"its mean gap is below {least:.2g} {unit}")
-        return one_effect(values[members], *runs, direction, np.random.default_rng(seed))
+        groups = [clusters[i] for i in members] if clusters else ()
+        rng = np.random.default_rng(seed)
+        return one_effect(values[members], *runs, direction, rng, clusters=groups)
 
     return measure
 

@@ -19,13 +19,14 @@ from interp.axes import (
     HeadDestSrc,
     LayerHead,
     PerRelation,
-    PerScore,
     PerSequence,
     RelationHead,
     Relations,
+    ScoreLayer,
     ScoreSequenceLayerHead,
     SequencePos,
     SequenceTokens,
+    Visible,
 )
 from interp.errors import InterpError
 from interp.models import tokens
@@ -74,11 +75,13 @@ class RandomTokens:
 def alphabet(model: ModelInfo) -> Alphabet:
     """Find the ordinary tokens of a model and the specials that its tokenizer puts around text.
 
-    Placeholders in brackets, such as ``[unused3]`` or ``<0x0A>``, are not drawn either.
+    Placeholders in brackets, such as ``[unused3]``, and the tokens of single bytes that a
+    vocabulary falls back to, such as ``<0x0A>``, are not drawn either.
     """
     texts = tokens.text_of(model, tuple(range(model.d_vocab)))
     special = tokens.special_ids(model) | ({model.bos} if model.bos is not None else set())
-    ordinary = tuple(i for i, t in enumerate(texts) if i not in special and not _bracketed(t))
+    out = special | tokens.vocabulary_of(model).single_bytes
+    ordinary = tuple(i for i, t in enumerate(texts) if i not in out and not _bracketed(t))
     for text in (texts[i] for i in ordinary):
         try:
             ids = tokens.encode(model, text).ids
@@ -153,14 +156,33 @@ def n_rows(masks: Relations) -> PerRelation:
     return np.where(rows > 0, rows, np.nan)
 
 
-def uniform(masks: Relations, *, causal: bool) -> PerRelation:
+def window(model: ModelInfo, layer: int) -> int | None:
+    """Return how many positions a layer sees back from a token, itself included; None for all."""
+    shape = model.transformer
+    local = shape.get("use_local_attn") and shape["attn_types"][layer] == "local"
+    return int(shape["window_size"]) if local else None
+
+
+def visible(n_pos: int, *, causal: bool, window: int | None) -> Visible:
+    """Mark the sources that each destination can see; the model masks all others.
+
+    Args:
+        n_pos: Number of positions; any that follow each other.
+        causal: Whether a position sees only itself and those before.
+        window: The last so many of these, itself included; None for all.
+    """
+    dest, src = np.indices((n_pos, n_pos))
+    if not causal:  # the model class has windows only where it masks what comes later
+        return np.ones((n_pos, n_pos), bool)
+    return (src <= dest) & (src > dest - (n_pos if window is None else window))
+
+
+def uniform(masks: Relations, seen: Visible) -> PerRelation:
     """Return what attention shared equally among all visible positions would score.
 
-    NaN where no destination has a source.
+    NaN where no destination has a source. One that has none in sight gives 0.
     """
-    n = masks.shape[-1]
-    visible = np.arange(1, n + 1) if causal else np.full(n, n)
-    return (masks.sum(-1) / visible).sum(-1) / n_rows(masks)
+    return ((masks & seen).sum(-1) / seen.sum(-1)).sum(-1) / n_rows(masks)
 
 
 @dataclass(frozen=True)
@@ -168,9 +190,9 @@ class OnPrompt:
     """Where the heads of a layer look on one prompt, by ``RELATIONS``.
 
     Attributes:
-        mean: Mean attention of each head; NaN where no position has such a place.
+        mean: Mean attention of each head; NaN where no position has such a place in sight.
         uniform: What uniform attention would give.
-        rows: How many positions have such a place.
+        rows: How many positions have such a place in sight.
     """
 
     mean: RelationHead
@@ -178,13 +200,16 @@ class OnPrompt:
     rows: tuple[int, ...]
 
 
-def on_prompt(pattern: HeadDestSrc, ids: tuple[int, ...], *, causal: bool) -> OnPrompt:
-    """Say how much of the attention of each head each relation gets on one prompt."""
-    masks = relations(np.array(ids))
+def on_prompt(pattern: HeadDestSrc, ids: tuple[int, ...], seen: Visible) -> OnPrompt:
+    """Say how much of the attention of each head each relation gets on one prompt.
+
+    Sources that a destination cannot see do not count, nor does a destination that sees none.
+    """
+    masks = relations(np.array(ids)) & seen
     rows = n_rows(masks)
     paid = np.einsum("hds,rds->rh", pattern, masks, dtype=np.float64) / rows[:, None]
     counted = tuple(int(n) for n in np.nan_to_num(rows))
-    return OnPrompt(paid, uniform(masks, causal=causal), counted)
+    return OnPrompt(paid, uniform(masks, seen), counted)
 
 
 @dataclass(frozen=True)
@@ -194,14 +219,14 @@ class HeadScores:
     Attributes:
         values: By score, sequence, layer and head.
         control: The same with the second half shuffled.
-        uniform: What uniform attention would score.
+        uniform: What uniform attention would score, by layer: not all see equally far.
         tokens: The sequences, as token ids.
         length: How many tokens they have before they repeat.
     """
 
     values: ScoreSequenceLayerHead
     control: ScoreSequenceLayerHead
-    uniform: PerScore
+    uniform: ScoreLayer
     tokens: SequencePos
     length: int
 
@@ -222,11 +247,11 @@ class HeadScores:
 
     def above_uniform(self, score: str) -> LayerHead:
         """Return by how much a score of every head is above that of uniform attention."""
-        return self.mean(score) - self.uniform[SCORED.index(score)]
+        return self.mean(score) - self.uniform[SCORED.index(score)][:, None]
 
     def said(self, score: str, layer: int, head: int) -> str:
         """Say a head's score with what uniform attention and the shuffled half give."""
-        value, even = self.mean(score)[layer, head], self.uniform[SCORED.index(score)]
+        value, even = self.mean(score)[layer, head], self.uniform[SCORED.index(score), layer]
         control = self.mean(score, control=True)[layer, head]
         shuffled = "" if score == "previous token" else f", shuffled {control:.2f}"
         return f"{score} {value:.2f} (uniform {even:.2f}{shuffled})"
@@ -241,7 +266,7 @@ class HeadScores:
             low, median, high = (float(q) for q in np.quantile(control, [0.05, 0.5, 0.95]))
             what = "the same positions with the second half shuffled"
             null = Null(what, low, median, high, len(control))
-        even = Anchor("uniform attention", float(self.uniform[at]))
+        even = Anchor("uniform attention", float(self.uniform[at, layer]))
         return Score(
             name=f"{score[0].upper()}{score[1:]} score of L{layer}H{head}",
             value=float(values.mean()),
@@ -252,15 +277,19 @@ class HeadScores:
             constant=even,
             null=null,
             interval=interval(values),
-            held_out=Absent("the sequences are random, and nothing was chosen on them"),
+            held_out=Absent("random sequences; if they chose the head, ask with another seed"),
         )
 
 
 def none_yet(model: ModelInfo, drawn: RandomTokens) -> HeadScores:
     """Return the scores before the first sequence."""
     nothing = np.full((len(SCORED), len(drawn.repeated), model.n_layers, model.n_heads), np.nan)
-    even = uniform(scored_relations(drawn), causal=model.causal)
-    return HeadScores(nothing, nothing, even, drawn.repeated, drawn.length)
+    masks, n_pos = scored_relations(drawn), drawn.repeated.shape[1]
+    even = [
+        uniform(masks, visible(n_pos, causal=model.causal, window=window(model, layer)))
+        for layer in range(model.n_layers)
+    ]
+    return HeadScores(nothing, nothing, np.stack(even, 1), drawn.repeated, drawn.length)
 
 
 def scored_relations(drawn: RandomTokens) -> Relations:

@@ -32,13 +32,17 @@ from interp.models.load import LoadedModel
 
 @dataclass(frozen=True)
 class Sweep:
-    """Metric of each pair for each patch, NaN where not computed yet, and of the two bare runs."""
+    """Metric of each pair for each patch, NaN where not computed yet, and of the two bare runs.
+
+    ``logits`` is the mean size of the bare runs' logits, which tells how they are rounded.
+    """
 
     values: PairGrid
     clean: PerPair
     corrupted: PerPair
     inert: Mask
     fraction: float
+    logits: float
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,26 @@ class _Ask:
         foils = [self.behavior.foils[i] for i in pairs]
         return metric(self.metric, logits, answers, foils, clean).numpy()
 
+    def size(self, logits: Tensor, pairs: list[int]) -> PerPair:
+        """Return the largest size among the logits of the answer, the foil and the likeliest."""
+        logits = logits.cpu().double()
+        rows = torch.arange(len(logits))
+        foils = [self.behavior.foils[i] for i in pairs]
+        answers = [self.behavior.answers[i] for i in pairs]
+        # Without a foil the index is -1: the answer stands in for it.
+        others = [
+            foil if foil >= 0 else answer for foil, answer in zip(foils, answers, strict=True)
+        ]
+        read = [logits[rows, answers], logits[rows, others], logits.amax(-1)]
+        return torch.stack(read).abs().amax(0).numpy()
+
 
 @dataclass(frozen=True)
 class _Group:
     """The pairs of one length.
 
     ``base`` are the prompts that are patched, ``sources`` the activations that are put in,
-    ``bare`` the metric of the clean and the corrupted runs.
+    ``bare`` the metric of the clean and the corrupted runs, ``sizes`` of the logits of both.
     """
 
     pairs: list[int]
@@ -71,6 +88,7 @@ class _Group:
     clean_logits: Tensor
     read: int
     bare: tuple[PerPair, PerPair]
+    sizes: PerPair
 
 
 def sweep(
@@ -106,6 +124,7 @@ def sweep(
         groups.append(_bare_runs(model, ask, pairs))
         for numbers, bare in zip((clean, corrupted), groups[-1].bare, strict=True):
             numbers[pairs] = bare
+    logits = float(np.concatenate([group.sizes for group in groups]).mean())
     inert = cells_that_cannot_matter(model.info, behavior, grid)
     values = np.full((len(behavior), *grid.shape), np.nan)
     if done is not None:
@@ -116,7 +135,7 @@ def sweep(
 
     def so_far() -> Sweep:
         left = int(np.isnan(values).sum())
-        return Sweep(values.copy(), clean, corrupted, inert, 1 - left / total)
+        return Sweep(values.copy(), clean, corrupted, inert, 1 - left / total, logits)
 
     yield so_far()
     for group in groups:
@@ -125,9 +144,9 @@ def sweep(
             rows, cols = np.array([cell for _, cell in tasks]).T
             if not np.isnan(values[pairs, rows, cols]).any():
                 continue  # an earlier attempt has it
-            logits = _patched_batch(model, group, grid, tasks)
+            after = _patched_batch(model, group, grid, tasks)
             reference = group.clean_logits[[i for i, _ in tasks]]
-            values[pairs, rows, cols] = ask.measure(logits, pairs, reference)
+            values[pairs, rows, cols] = ask.measure(after, pairs, reference)
             yield so_far()
 
 
@@ -144,8 +163,9 @@ def _bare_runs(model: LoadedModel, ask: _Ask, pairs: list[int]) -> _Group:
         ask.measure(runs[0].logits, pairs, runs[0].logits),
         ask.measure(runs[1].logits, pairs, runs[0].logits),
     )
+    sizes = np.mean([ask.size(run.logits, pairs) for run in runs], 0)
     base, source = (1, 0) if ask.direction == "denoising" else (0, 1)
-    return _Group(pairs, ids[base], runs[source].acts, runs[0].logits, behavior.read, bare)
+    return _Group(pairs, ids[base], runs[source].acts, runs[0].logits, behavior.read, bare, sizes)
 
 
 def _batches(

@@ -109,11 +109,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma": _GEMMA,
     "gemma2": _GEMMA2,
     "gemma3_text": {
-        **_GEMMA2,
+        **{name: value for name, value in _GEMMA2.items() if name != "attn_logit_softcapping"},
         "vocab_size": 262_208,
         "max_position_embeddings": 131_072,
         "final_logit_softcapping": None,
-        "attn_logit_softcapping": None,
         "rope_theta": 1_000_000.0,
         "rope_local_base_freq": 10_000.0,
         "sliding_window_pattern": 6,

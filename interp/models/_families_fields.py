@@ -24,11 +24,12 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
+_ORIGINAL = "original_max_position_embeddings"
 _LLAMA3 = {
     "factor": "NTK_by_parts_factor",
     "low_freq_factor": "NTK_by_parts_low_freq_factor",
     "high_freq_factor": "NTK_by_parts_high_freq_factor",
-    "original_max_position_embeddings": "NTK_original_ctx_len",
+    _ORIGINAL: "NTK_original_ctx_len",
 }
 ATTENTION = {"full_attention": "global", "attention": "global", "sliding_attention": "local"}
 
@@ -193,7 +194,10 @@ def scaling(fields: Fields, rope: dict[str, Any]) -> Transformer:
     """Describe how rotary frequencies are stretched beyond the length first trained on."""
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == rope.get("type", kind):  # two names for one thing: they must not contradict
-        said = {"original_max_position_embeddings": fields.raw("max_position_embeddings"), **rope}
+        # Beside max_position_embeddings it overrules the one with the other numbers of the scaling:
+        # so it does in transformers, once the model is made.
+        beside = {_ORIGINAL: fields.said[_ORIGINAL]} if _ORIGINAL in fields.said else {}
+        said = {_ORIGINAL: fields.raw("max_position_embeddings"), **rope, **beside}
         ntk: dict[str, Any] = {ours: said.get(theirs) for theirs, ours in _LLAMA3.items()}
         if kind == "default":
             return {}

@@ -13,18 +13,17 @@ from typing import Any
 from interp.errors import BadInput
 from interp.models import catalogue, hub, registry
 from interp.models.checkpoint import Progress, open_checkpoint, read_json, weights_hash, within
+from interp.models.convert import used_tensors
 from interp.models.families import architecture
 from interp.models.fit import stored_values
 from interp.models.info import DTYPES, Answers, ModelInfo
 from interp.models.paths import looks_like_path
-from interp.models.vocabulary import LOCK, tokenizer_file, vocabulary
+from interp.models.vocabulary import tokenizer_file, vocabulary
 
 _SETTINGS = "tokenizer_config.json"
 _ANSWERS = Answers("tokens", (), -1)
 # Their tokenizers add nothing of their own, and the field puts the end-of-text token in front.
 _START_IS_END = ("gpt2", "gpt_neox")
-_DERIVED = (".attn.bias", ".masked_bias", ".inv_freq", ".attention.bias")
-"""Tables that old checkpoints hold beside their parameters."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,7 @@ def describe(name: str, revision: str = "", called: str = "") -> Described:
         folder = checkpoint.folder
         label = called or registry.free_name(f"local/{_plain(folder.name)}", folder)
         info = _described(label, checkpoint.folder, checkpoint.config, source="local")
+        used_tensors(checkpoint)
         return Described(info, None, 0)
     base, _, given = name.partition("@")
     remote = hub.look(base, revision or given)
@@ -97,6 +97,10 @@ def add(
     Returns:
         The model in that variant; its ``name`` is what specs call it.
 
+    Raises:
+        CannotLoad: It cannot be loaded; no entry is written then.
+        BadInput: It is no name, or there is no such variant.
+
     Cost: reads every byte of the weights once, after downloading them.
     """
     found = describe(name, revision, called)
@@ -105,7 +109,7 @@ def add(
     if found.remote is not None:
         hub.fetch(found.remote, progress)
     checkpoint = open_checkpoint(found.info.folder, _roots(found.info.source))
-    count = sum(t.numel for n, t in checkpoint.tensors.items() if not n.endswith(_DERIVED))
+    count = sum(checkpoint.tensors[name].numel for name in used_tensors(checkpoint))
     stamps = checkpoint.stamps  # before they are read: a change from here on is noticed
     weights = weights_hash(checkpoint, progress)
     info = replace(found.info, weights=weights, n_parameters=count)
@@ -151,7 +155,7 @@ def _described(label: str, folder: Path, config: dict[str, Any], *, source: Any)
         )
     shape = architecture(config)
     info = catalogue.of_shape(label, shape.transformer, answers=_ANSWERS, weights="", folder=folder)
-    file = tokenizer_file(folder, registry.folder() / "tokenizers", _roots(source))
+    file = tokenizer_file(folder, registry.folder() / "tokenizers", shape.family, _roots(source))
     info = replace(
         info,
         source=source,
@@ -169,8 +173,7 @@ def _start_token(info: ModelInfo, config: dict[str, Any]) -> int | None:
     end-of-text token there, as TransformerLens does.
     """
     known = vocabulary(str(info.tokenizer))
-    with LOCK:
-        first = known.tokenizer.encode("a").ids[:1]
+    first = known.cut("a").ids[:1]
     if first and int(first[0]) in known.specials:
         return None
     told: dict[str, Any] = {}

@@ -32,7 +32,9 @@ _WEIGHTS = ".safetensors"
 _PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl)")
 _COPY = "Copy or download the whole folder again."
 _MOST_JSON = 64 * 2**20
-_MOST_HEADER = 100 * 2**20
+_MOST_HEADER = 32 * 2**20
+_MOST_TENSORS = 100_000
+_MOST_AXES = 8
 _CHUNK = 2**24
 
 
@@ -281,6 +283,8 @@ def _header(path: Path) -> dict[str, Stored]:
             header = json.loads(file.read(n))
             if not isinstance(header, dict):
                 raise ValueError("it is no JSON object")
+            if len(header) > _MOST_TENSORS:
+                raise ValueError(f"it lists {len(header):,} tensors")
             entries = {name: _entry(path, e) for name, e in header.items() if name[:2] != "__"}
         except (ValueError, RecursionError) as error:
             raise broken(f"Its header cannot be read: {str(error)[:200]}.") from error
@@ -299,7 +303,10 @@ def _header(path: Path) -> dict[str, Stored]:
 def _entry(path: Path, entry: Any) -> tuple[Stored, int, int]:
     try:
         (start, stop), shape, dtype = entry["data_offsets"], tuple(entry["shape"]), entry["dtype"]
-        if dtype in _BYTES and all(isinstance(n, int) and n >= 0 for n in (start, stop, *shape)):
+        numbers = (start, stop, *shape)
+        # Bounded before anything is multiplied: numbers of thousands of digits take minutes.
+        small = all(isinstance(n, int) and 0 <= n < 2**53 for n in numbers)
+        if dtype in _BYTES and small and len(shape) <= _MOST_AXES:
             return Stored(path, dtype, shape), start, stop
     except (ValueError, TypeError, KeyError):
         pass

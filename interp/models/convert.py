@@ -2,26 +2,69 @@
 
 Written from the names that the files have, without a model of the other library in between, which
 would need the memory twice. Checked before anything is read: a tensor that is missing, or one that
-nobody asks for, means that the file is not what its config.json says.
+nobody asks for, means that the file is not what its config.json says. The check is torch-free.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from interp.models._families_tensors import Read, Tensors
+from interp.errors import CannotLoad
+from interp.models._families_tensors import Blank, Read, Shapes, Tensor, Tensors
+from interp.models.checkpoint import Checkpoint
+from interp.models.families import Architecture
+from interp.models.paths import shown
 
 State = dict[str, Tensor]
 
 
-def convert(
-    arch_family: str, transformer: dict[str, Any], names: Collection[str], read: Read
-) -> State:
+def used(made: Architecture, given: Shapes) -> frozenset[str]:
+    """Name the tensors that ``convert`` reads, after comparing all with the configuration.
+
+    Args:
+        made: What config.json says.
+        given: Shapes of all tensors of the checkpoint by name.
+
+    Raises:
+        CannotLoad: A tensor is missing, unexpected or of the wrong shape; it is named.
+
+    **Cost.** Reads and allocates nothing.
+    """
+    plan = Tensors(made, given)
+    _whole(plan)
+    plan.check_names()
+    return frozenset(plan.asked)
+
+
+def used_tensors(checkpoint: Checkpoint) -> frozenset[str]:
+    """Name the tensors of a checkpoint that loading it reads, after checking them by the headers.
+
+    Raises:
+        CannotLoad: A tensor is missing, unknown, quantised, or of another shape than config.json
+            says.
+
+    Cost: reads and allocates nothing.
+    """
+    names = used(checkpoint.architecture, shapes_of(checkpoint))
+    for name in sorted(names):
+        stored = checkpoint.tensors[name]
+        if stored.dtype not in ("F64", "F32", "F16", "BF16"):
+            raise CannotLoad(
+                f"{shown(checkpoint.folder)} was to be loaded.",
+                f"{name!r} is stored as {stored.dtype}: its weights are quantised.",
+                "Use the version that is stored in bfloat16 or float32.",
+            )
+    return names
+
+
+def shapes_of(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a checkpoint, by name."""
+    return {name: stored.shape for name, stored in checkpoint.tensors.items()}
+
+
+def convert(made: Architecture, given: Shapes, read: Read) -> State:
     """Convert a checkpoint into a state dict of the model class.
 
     Matrices are views of what ``read`` returns where that is possible; a tied unembedding is one of
@@ -31,21 +74,17 @@ def convert(
     rounds them to its precision.
 
     Args:
-        arch_family: Family, as ``families.architecture`` names it.
-        transformer: Its fields of the model class's configuration.
-        names: Names of all tensors of the checkpoint.
+        made: What config.json says.
+        given: Shapes of all tensors of the checkpoint by name.
         read: Returns one of them.
 
     Raises:
         CannotLoad: A tensor is missing, unexpected or of the wrong shape; it is named.
 
-    **Cost.** Reads each tensor once, and none before all names are known to be right.
+    **Cost.** Reads each tensor once, and none before all names and shapes are known to be right.
     """
-    given = frozenset(names)
-    plan = Tensors(arch_family, transformer, given, None)
-    _whole(plan)
-    plan.check_names()
-    return _whole(Tensors(arch_family, transformer, given, read)) | _rotary(transformer)
+    used(made, given)
+    return _whole(Tensors(made, given, read)) | _rotary(made.transformer)
 
 
 # --- one body a family ----------------------------------------------------------------------------
@@ -159,6 +198,10 @@ def _llama(source: Tensors) -> State:
 
 def _exact(tensor: Tensor) -> Tensor:
     """Raise to float32 what has less, so that arithmetic does not round to bfloat16."""
+    if isinstance(tensor, Blank):
+        return tensor
+    import torch
+
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
@@ -177,13 +220,9 @@ def _norm(source: Tensors, ours: str, theirs: str) -> State:
 
 
 def _linear(source: Tensors, name: str, out: int, into: int) -> tuple[Tensor, Tensor]:
-    """Return weight ``[out, into]`` and bias of a linear map of attention, zero where it has none.
-
-    Whether there are biases is told by the names: a layer that has one wants it in all.
-    """
+    """Return weight ``[out, into]`` and bias of a map of attention, zero where it has none."""
     weight = source.take(f"{name}.weight", out, into)
-    always = source.family == "qwen2" and not name.endswith("o_proj")
-    if always or source.in_some_layer(f"{name}.bias"):
+    if source.has_bias(name):
         return weight, source.take(f"{name}.bias", out)
     return weight, weight.new_zeros(out)
 
@@ -228,6 +267,8 @@ def _angles(transformer: dict[str, Any], local: bool) -> tuple[Tensor, Tensor]:
     original length over ``low`` are stretched by ``factor``, those below that over ``high`` are
     kept, and frequencies between are interpolated in the number of turns over that length.
     """
+    import torch
+
     dim, base = transformer["rotary_dim"], transformer["rotary_base"]
     if local:
         base = transformer.get("rotary_base_local") or base

@@ -36,7 +36,9 @@ class Deviation:
     Attributes:
         n_prompts: Prompts of the sample that the model reads.
         n_positions: Positions compared.
-        rms: Root mean square of the logits' differences, over the logits' standard deviation.
+        rms: Root mean square of the logits' differences, over the logits' standard deviation; both
+            after centring each position over the outputs, since a shift of all logits of a position
+            changes no probability.
         most: The largest difference, in the same unit.
         kl_nats: Mean KL(float32 ‖ smaller precision).
         changed_top: Positions at which another output is the most probable.
@@ -53,9 +55,10 @@ class Deviation:
     def sentence(self) -> str:
         """Say the deviation in words."""
         return (
-            f"Measured against float32 on {self.n_prompts} prompts, {self.n_positions} positions: "
-            f"logits differ by {self.rms:.2g} of their standard deviation (at most {self.most:.2g})"
-            f", mean KL {self.kl_nats:.2g} nats, another top output at {self.changed_top}."
+            f"Measured against float32 on {self.n_prompts} prompts: logits differ by "
+            f"{self.rms:.2g} of their standard deviation (root mean square; at most "
+            f"{self.most:.2g}), mean KL {self.kl_nats:.2g} nats, another top output at "
+            f"{self.changed_top} of {self.n_positions} positions."
         )
 
 
@@ -73,7 +76,8 @@ def sample(model: ModelInfo) -> list[tuple[int, ...]]:
 
 def compare(exact: Sequence[Logits], rough: Sequence[Logits]) -> Deviation:
     """Compare the logits of each prompt in float32 with those in the smaller precision."""
-    a, b = np.concatenate(exact).astype(np.float64), np.concatenate(rough).astype(np.float64)
+    a, b = (np.concatenate(side).astype(np.float64) for side in (exact, rough))
+    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
     scale = float(a.std()) or 1.0
     log_a, log_b = _log_softmax(a), _log_softmax(b)
     kl = (np.exp(log_a) * (log_a - log_b)).sum(-1)

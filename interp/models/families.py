@@ -39,11 +39,14 @@ class Architecture:
             and tokenizer. Fields at the class's defaults may be left out.
         n_ctx_trained: Positions that the model was made for; ``transformer["n_ctx"]`` is at most
             ``MOST_POSITIONS``.
+        attention_bias: Whether the linear maps of attention have biases, by the field of that name
+            or its default; None for a family without the field, which settles it itself.
     """
 
     family: str
     transformer: dict[str, Any]
     n_ctx_trained: int
+    attention_bias: bool | None = None
 
 
 def families() -> tuple[str, ...]:
@@ -71,10 +74,13 @@ def architecture(config: dict[str, Any]) -> Architecture:
     _refuse_everywhere(kind, config)
     family, read = _READERS[kind]
     if kind == "gpt2":
+        _refuse_two_spellings(config)
         config = {GPT2_NAMES.get(name, name): value for name, value in config.items()}
-    transformer = read(Fields(kind, config, DEFAULTS[kind]))
+    fields = Fields(kind, config, DEFAULTS[kind])
+    transformer = read(fields)
     n_ctx = transformer["n_ctx"]
-    return Architecture(family, {**transformer, "n_ctx": min(n_ctx, MOST_POSITIONS)}, n_ctx)
+    biases = fields.flag("attention_bias") if "attention_bias" in DEFAULTS[kind] else None
+    return Architecture(family, {**transformer, "n_ctx": min(n_ctx, MOST_POSITIONS)}, n_ctx, biases)
 
 
 def why_not_foldable(transformer: dict[str, Any]) -> str | None:
@@ -132,6 +138,16 @@ def _refuse_everywhere(kind: str, config: dict[str, Any]) -> None:
             Fields(kind, config, {}).refuse(found, works)
 
 
+def _refuse_two_spellings(config: dict[str, Any]) -> None:
+    """Refuse a GPT-2 that says two things under two names of one field."""
+    for other, name in GPT2_NAMES.items():
+        if name in config and other in config and config[name] != config[other]:
+            Fields("gpt2", config, {}).refuse(
+                f"{name} is {config[name]!r:.60} and {other}, another name of the same field, is "
+                f"{config[other]!r:.60}."
+            )
+
+
 def _text_part(config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration of the language model in one that also reads images."""
     text = config.get("text_config")
@@ -185,7 +201,6 @@ def _gpt_neox(fields: Fields) -> Transformer:
     sizes = _sizes(fields)
     if sizes["d_head"] * sizes["n_heads"] != sizes["d_model"]:
         fields.wrong("head_dim", "hidden_size over num_attention_heads")
-    fields.flag("attention_bias")
     return {
         **sizes,
         "act_fn": fields.activation("hidden_act"),
@@ -213,7 +228,6 @@ def _gated(fields: Fields, act: str = "hidden_act", **renamed: str) -> Transform
 
 
 def _llama(fields: Fields) -> Transformer:
-    fields.flag("attention_bias")
     if fields.flag("mlp_bias"):
         fields.refuse("Its gated MLPs have biases (mlp_bias), which the model class has not.")
     found = _gated(fields)
@@ -238,12 +252,10 @@ def _qwen(fields: Fields) -> Transformer:
 
 
 def _qwen3(fields: Fields) -> Transformer:
-    fields.flag("attention_bias")
     return {**_qwen(fields), "use_qk_norm": True}
 
 
 def _gemma(fields: Fields) -> Transformer:
-    fields.flag("attention_bias")
     # The first files said "gelu" and meant its tanh approximation; transformers reads them so.
     found = _gated(fields, gelu="gelu_pytorch_tanh")
     other = fields.said.get("hidden_activation")
@@ -267,8 +279,6 @@ def _gemma2(fields: Fields) -> Transformer:
 def _gemma3(fields: Fields) -> Transformer:
     found, every = _late_gemma(fields), fields.count("sliding_window_pattern")
     usual = ["local" if (i + 1) % every else "global" for i in range(found["n_layers"])]
-    if fields.raw("attn_logit_softcapping") is not None:
-        fields.refuse("It has attn_logit_softcapping, which transformers ignores for Gemma 3.")
     kinds, size = layer_kinds(fields, usual), fields.count_or_none("sliding_window")
     return {
         **found,
@@ -280,7 +290,6 @@ def _gemma3(fields: Fields) -> Transformer:
 
 def _late_gemma(fields: Fields) -> Transformer:
     """Read what Gemma 2 and 3 share, but for windows and positions."""
-    fields.flag("attention_bias")
     cap = fields.positive_or_none("final_logit_softcapping")
     return {
         **_gated(fields, "hidden_activation"),

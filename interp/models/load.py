@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.errors import BadInput, CannotLoad, DoesNotFit
-from interp.models import catalogue, hub, registry
+from interp.models import catalogue, hub, registry, tokens
 from interp.models.checkpoint import Checkpoint, Progress, open_checkpoint
 from interp.models.info import BYTES, DTYPES, ModelInfo
 from interp.models.paths import shown
@@ -45,6 +45,14 @@ class LoadedModel:
         stored = [*self.hooked.parameters(), *self.hooked.buffers()]
         shared = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in stored}
         return sum(shared.values())
+
+    def to_tokens(self, prompt: str) -> Tensor:
+        """Return the token ids ``[1, pos]`` of a prompt as the app reads it, on the device.
+
+        Raises:
+            BadInput: The model cannot read it, or not so much of it.
+        """
+        return torch.tensor([tokens.encode(self.info, prompt).ids], device=self.device)
 
 
 def pick_device(wanted: str = "") -> torch.device:
@@ -100,8 +108,7 @@ def load(
     first = precision if BYTES[info.dtype] >= 4 else torch.float32
     work = first if info.processing == "folded" else precision
     try:
-        hooked = build({**info.transformer, "init_weights": False, "dtype": work})
-        _fill(hooked, info, _weights(info, work, progress))
+        hooked = _filled(info, work, progress)
         if info.processing == "folded":
             from interp.models.folding import fold
 
@@ -135,6 +142,14 @@ def in_precision(info: ModelInfo, dtype: str | torch.dtype | None) -> ModelInfo:
     return catalogue.info(registry.join(base, processing, wanted))
 
 
+def _filled(info: ModelInfo, dtype: torch.dtype, progress: Progress | None) -> Any:
+    """Make the model with its weights; these come first, so that what they refute is not made."""
+    weights = _weights(info, dtype, progress)
+    hooked = build({**info.transformer, "init_weights": False, "dtype": dtype})
+    _fill(hooked, info, weights)
+    return hooked
+
+
 def _weights(info: ModelInfo, dtype: torch.dtype, progress: Progress | None) -> dict[str, Tensor]:
     if info.source != "bundled":
         registry.check_unchanged(registry.entries()[registry.split(info.name)[0]])
@@ -155,9 +170,9 @@ def read_weights(
 
     Cost: reads every tensor once; holds each in its stored precision only while it is converted.
     """
-    from interp.models.convert import convert
+    from interp.models.convert import convert, shapes_of, used_tensors
 
-    total = sum(stored.numel for stored in checkpoint.tensors.values())
+    total = sum(checkpoint.tensors[name].numel for name in used_tensors(checkpoint))
     done = 0
     with ExitStack() as stack:
         files: dict[Path, Any] = {}
@@ -165,12 +180,6 @@ def read_weights(
         def read(name: str) -> Tensor:
             nonlocal done
             stored = checkpoint.tensors[name]
-            if stored.dtype not in ("F64", "F32", "F16", "BF16"):
-                raise CannotLoad(
-                    f"{shown(checkpoint.folder)} was to be loaded.",
-                    f"{name!r} is stored as {stored.dtype}: its weights are quantised.",
-                    "Use the version that is stored in bfloat16 or float32.",
-                )
             if stored.file not in files:
                 files[stored.file] = stack.enter_context(safe_open(stored.file, framework="pt"))
             tensor: Tensor = files[stored.file].get_tensor(name).to(dtype)
@@ -181,8 +190,7 @@ def read_weights(
             return tensor
 
         try:
-            shape = checkpoint.architecture
-            return convert(shape.family, shape.transformer, checkpoint.tensors.keys(), read)
+            return convert(checkpoint.architecture, shapes_of(checkpoint), read)
         except SafetensorError as error:
             raise CannotLoad(
                 f"{shown(checkpoint.folder)} was to be loaded.",

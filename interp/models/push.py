@@ -19,7 +19,8 @@ from interp.models import catalogue, registry
 from interp.models.add import add
 from interp.models.checkpoint import shape_hash
 from interp.models.info import Answers, ModelInfo
-from interp.models.vocabulary import LOCK, vocabulary
+from interp.models.load import LoadedModel
+from interp.models.vocabulary import vocabulary
 
 # What a configuration says beside the shape: where it runs, where it comes from, how it began.
 _NOT_SHAPE = (
@@ -36,7 +37,8 @@ def push(name: str, model: Any, tokenizer: Any = None) -> ModelInfo:
 
     Args:
         name: What specs shall call it, e.g. "local/after-step-300".
-        model: A HookedTransformer, a model of transformers, or a folder in the hub's format.
+        model: A HookedTransformer, a model of transformers, what ``load_model`` gave, or a folder
+            in the hub's format.
         tokenizer: Its tokenizer (one of transformers or of tokenizers), where it brings none.
 
     Returns:
@@ -52,6 +54,11 @@ def push(name: str, model: Any, tokenizer: Any = None) -> ModelInfo:
     if name in catalogue.bundled():
         raise BadInput(
             f"The name {name!r} was given.", "A bundled model has it.", "Choose another."
+        )
+    if isinstance(model, LoadedModel):
+        model, tokenizer = (
+            model.hooked,
+            tokenizer or vocabulary(str(model.info.tokenizer)).tokenizer,
         )
     if isinstance(model, str | Path):
         return add(str(Path(model).expanduser().resolve()), called=name)
@@ -131,8 +138,7 @@ def _bos(model: Any, info: ModelInfo) -> int | None:
         return None
     given = getattr(getattr(model, "tokenizer", None), "bos_token_id", None)
     known = vocabulary(str(info.tokenizer))
-    with LOCK:
-        first = known.tokenizer.encode("a").ids[:1]
+    first = known.cut("a").ids[:1]
     if given is None or list(first) == [given] or not given < info.d_vocab:
         return None
     return int(given)

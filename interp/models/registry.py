@@ -163,8 +163,17 @@ def _write(entry: Entry) -> None:
 
 
 def forget(name: str) -> None:
-    """Remove an entry; the model's own files stay."""
-    _path(name).unlink(missing_ok=True)
+    """Remove one variant of a model, and its entry with the last; its own files stay."""
+    base, *variant = split(name)
+    with _changing():
+        entry = entries().get(base)
+        if entry is None:
+            return
+        left = tuple(v for v in entry.variants if v != tuple(variant))
+        if left:
+            _write(replace(entry, variants=left))
+        else:
+            _path(base).unlink(missing_ok=True)
 
 
 def check_unchanged(entry: Entry) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from interp.errors import PromptTooLong, UnknownToken
 from interp.models.info import ModelInfo
-from interp.models.vocabulary import LOCK, Vocabulary, vocabulary
+from interp.models.vocabulary import Vocabulary, vocabulary
 
 # No tokenizer makes fewer tokens of ordinary text; what is longer need not be cut to be refused.
 _MOST_CHARACTERS_A_TOKEN = 100
@@ -44,10 +44,8 @@ def encode(model: ModelInfo, text: str) -> Tokens:
     """
     _check_text(model, text)
     known = vocabulary_of(model)
-    with LOCK:
-        coded = known.tokenizer.encode(text)
-        same = known.tokenizer.decode(coded.ids, skip_special_tokens=False) == text
-    if not same:
+    coded = known.cut(text)
+    if known.joined(coded.ids) != text:
         _check_covered(model, text, coded)
     ids = [int(i) for i in coded.ids]
     if model.bos is not None and ids[:1] != [model.bos]:
@@ -122,8 +120,7 @@ def is_spelled(model: ModelInfo) -> bool:
 def pieces(model: ModelInfo, text: str) -> tuple[str, ...]:
     """Cut ``text`` into the texts of its tokens, with no special token added."""
     known = vocabulary_of(model)
-    with LOCK:
-        ids = known.tokenizer.encode(text, add_special_tokens=False).ids
+    ids = known.cut(text, special=False).ids
     return tuple(known.text(int(i)) for i in ids)
 
 

@@ -11,15 +11,17 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from interp.errors import CannotLoad
+from interp.errors import BadInput, CannotLoad
 from interp.models.checkpoint import within
 from interp.models.paths import shown
 
@@ -28,6 +30,10 @@ LOCK = Lock()
 _MOST_BYTES = 256 * 2**20
 _MOST_IDS = 2**22
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_SETTINGS = "tokenizer_config.json"
+_PARTS = ("normalizer", "pre_tokenizer", "decoder", "post_processor")
+_WRITERS = ("Replace", "Prepend", "Metaspace")
+_MOST_WRITTEN = 16
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Vocabulary:
     ``texts`` where two tokens do not read alike, else it has the first. ``spaces_are_text``: a
     space without a token was dropped; subword tokenizers put it into the token behind it.
     ``unknown`` is the id that stands for whatever has no token, None where there is none.
+    ``single_bytes`` are the ids for one byte each of what has no token, as "<0x0A>" is.
     """
 
     tokenizer: Tokenizer
@@ -47,10 +54,40 @@ class Vocabulary:
     ids: dict[str, int]
     spaces_are_text: bool
     unknown: int | None = None
+    single_bytes: frozenset[int] = frozenset()
+
+    def cut(self, text: str, *, special: bool = True) -> Encoding:
+        """Cut a text into tokens, with the special ones that belong about a prompt or without.
+
+        Raises:
+            BadInput: The tokenizer fails on it: its patterns may be such that it never ends.
+        """
+        with LOCK, _said_of(text):
+            return self.tokenizer.encode(text, add_special_tokens=special)
+
+    def joined(self, ids: Sequence[int]) -> str:
+        """Join tokens to the text that they stand for."""
+        with LOCK, _said_of(""):
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def text(self, token: int) -> str:
         """Return the text of an id; rows of an embedding may go beyond the vocabulary."""
         return self.texts[token] if token < len(self.texts) else f"[{token}]"
+
+
+@contextmanager
+def _said_of(text: str) -> Generator[None]:
+    """Turn a failure of the tokenizer's library into a sentence; some are no ``Exception``."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise BadInput(
+            f"The prompt {text[:60]!r} was to be cut into tokens.",
+            f"The model's tokenizer fails on it: {str(error)[:160]}.",
+            "Change the prompt, or save the model's tokenizer again.",
+        ) from error
 
 
 def vocabulary(path: str) -> Vocabulary:
@@ -62,7 +99,9 @@ def vocabulary(path: str) -> Vocabulary:
     try:
         stat = Path(path).stat()
         return _read(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # the library's panics are no ``Exception``
         raise CannotLoad(
             f"The tokenizer {shown(Path(path).parent)}/{Path(path).name} was to be read.",
             f"It cannot be: {str(error)[:200]}.",
@@ -79,6 +118,7 @@ def _read(path: str, stamp: tuple[int, int, int]) -> Vocabulary:
     said = Path(path).read_text(encoding="utf-8")
     tokenizer = Tokenizer.from_str(said)
     layout: dict[str, Any] = json.loads(said)
+    _check_sizes([layout.get(part) for part in _PARTS])
     # A saved tokenizer may cut or fill prompts, which would change the question.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -99,12 +139,26 @@ def _read(path: str, stamp: tuple[int, int, int]) -> Vocabulary:
     if style == "plain":
         specials |= {i for i, t in enumerate(texts) if len(t) > 2 and t[0] == "[" and t[-1] == "]"}
     # A byte that is also a character's token stands for it last: text is never cut into it.
-    bytes_last = sorted(tokens, key=lambda i: (_byte(tokens[i], style) is not None, i))
+    single = frozenset(i for i, t in tokens.items() if _byte(t, style) is not None)
     ids: dict[str, int] = {}
-    for i in bytes_last:
+    for i in sorted(tokens, key=lambda i: (i in single, i)):
         ids.setdefault(texts[i], i)
     known = (tokenizer, tuple(texts), frozenset(specials), ids, style == "plain")
-    return Vocabulary(*known, unknown=_unknown(tokenizer, layout.get("model") or {}))
+    unknown = _unknown(tokenizer, layout.get("model") or {})
+    return Vocabulary(*known, unknown=unknown, single_bytes=single)
+
+
+def _check_sizes(part: Any) -> None:
+    """Refuse steps that blow a text up: three that write 1,000 letters for one make a billion."""
+    if isinstance(part, list):
+        for inner in part:
+            _check_sizes(inner)
+    elif isinstance(part, dict):
+        for name, value in part.items():
+            written = name in ("content", "prepend", "replacement") and isinstance(value, str)
+            if written and len(value) > _MOST_WRITTEN and part.get("type") in _WRITERS:
+                raise ValueError(f"a step of it writes {len(value):,} letters for one")
+            _check_sizes(value)
 
 
 def _unknown(tokenizer: Tokenizer, model: dict[str, Any]) -> int | None:
@@ -156,12 +210,15 @@ def _byte_of_letter() -> dict[str, int]:
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(other)}
 
 
-def tokenizer_file(folder: Path, made: Path, roots: tuple[Path, ...] | None = None) -> Path:
+def tokenizer_file(
+    folder: Path, made: Path, family: str, roots: tuple[Path, ...] | None = None
+) -> Path:
     """Return the tokenizer of a checkpoint: its ``tokenizer.json``, or one made of GPT-2's files.
 
     Args:
         folder: The checkpoint's folder.
         made: Folder in which a tokenizer is written that had to be made.
+        family: Architecture; only for GPT-2 do vocabulary and merges say everything.
         roots: Folders that its files must lie under (default: the settings').
 
     Raises:
@@ -170,6 +227,7 @@ def tokenizer_file(folder: Path, made: Path, roots: tuple[Path, ...] | None = No
     if (folder / "tokenizer.json").exists():
         return within(folder, "tokenizer.json", roots, link=True)
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        _check_plain(folder, family, roots)
         pair = [within(folder, name, roots) for name in ("vocab.json", "merges.txt")]
         return _kept(made, _from_vocab_and_merges(*pair))
     model = (folder / "tokenizer.model").exists()
@@ -181,6 +239,30 @@ def tokenizer_file(folder: Path, made: Path, roots: tuple[Path, ...] | None = No
         "Save the tokenizer of its base model into the folder: "
         "AutoTokenizer.from_pretrained(base).save_pretrained(folder).",
     )
+
+
+def _check_plain(folder: Path, family: str, roots: tuple[Path, ...] | None) -> None:
+    """Refuse vocabulary and merges that are not all there is to a tokenizer."""
+    told: Any = {}
+    if (folder / _SETTINGS).exists():
+        with suppress(OSError, ValueError, RecursionError):
+            told = json.loads(within(folder, _SETTINGS, roots).read_text(encoding="utf-8"))
+    told = told if isinstance(told, dict) else {}
+    if family == "gpt2" and not told.get("add_prefix_space") and _few(told):
+        return
+    raise CannotLoad(
+        f"{shown(folder)} was to be read.",
+        "Its tokenizer is vocab.json and merges.txt, which do not say how text is split, or which "
+        "tokens were added.",
+        "Save it whole: AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes "
+        "tokenizer.json.",
+    )
+
+
+def _few(told: dict[str, Any]) -> bool:
+    """Whether no token was added but GPT-2's own end of text."""
+    added = told.get("added_tokens_decoder")
+    return not isinstance(added, dict) or len(added) <= 1
 
 
 def _kept(folder: Path, text: str) -> Path:

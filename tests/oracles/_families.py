@@ -41,7 +41,7 @@ _LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 _GEMMA = {**_SMALL, "head_dim": 12, "num_key_value_heads": 2}
-_GEMMA3 = {
+_GEMMA3: Shape = {
     **_GEMMA,
     "num_hidden_layers": 4,
     "sliding_window": WINDOW,
@@ -109,6 +109,11 @@ SHAPES: dict[str, dict[str, Shape]] = {
             "head_dim": 12,
             "rope_parameters": _LLAMA3,
             "rms_norm_eps": 1e-3,
+        },
+        "llama3 positions, original length beside them": {
+            **_SMALL,
+            "rope_parameters": _LLAMA3,  # at the top of config.json it wins over the one here
+            "original_max_position_embeddings": 16,
         },
         "one key for all, tied, biases": {
             **_SMALL,
@@ -186,7 +191,12 @@ SHAPES: dict[str, dict[str, Shape]] = {
                 "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
             },
         },
-        "final cap": {**_GEMMA3, "num_key_value_heads": 1, "final_logit_softcapping": 2.0},
+        "final cap": {
+            **_GEMMA3,
+            "num_key_value_heads": 1,
+            "final_logit_softcapping": 2.0,
+            "attn_logit_softcapping": 1.5,  # which transformers reads and does not use
+        },
         "with images": {"text_config": _GEMMA3, "vision_config": _VISION},
     },
 }
@@ -326,15 +336,16 @@ class _Float64(TorchDispatchMode):
 # --- this side ------------------------------------------------------------------------------------
 
 
-def tensors_in(folder: Path) -> tuple[set[str], Callable[[str], Tensor]]:
-    """Names of the tensors in a checkpoint's files, and a function that reads one."""
-    where = {}
+def tensors_in(folder: Path) -> tuple[dict[str, tuple[int, ...]], Callable[[str], Tensor]]:
+    """Shapes of the tensors in a checkpoint's files, and a function that reads one."""
+    where, shapes = {}, {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             where |= dict.fromkeys(file.keys(), path)
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
     def read(name: str) -> Tensor:
         with safe_open(where[name], "pt") as file:
             return file.get_tensor(name)
 
-    return set(where), read
+    return shapes, read

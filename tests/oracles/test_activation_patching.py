@@ -799,7 +799,7 @@ def noise_maps(trials: int = 300) -> list[Any]:
             inert=np.zeros(shape, bool),
             name=lambda row, col: f"{row},{col}",
             held_out=tuple(i % 2 == 1 for i in range(n)),
-            least=effects.least_gap("logit_diff", corrupted + gap, corrupted),
+            least=effects.least_gap("logit_diff", 1.0),
             rng=np.random.default_rng(trial),
         )
         scores.append(score)
@@ -865,7 +865,7 @@ def test_a_half_without_a_gap_is_not_scored(half: str, gap: float) -> None:
                 inert=np.zeros((2, 3), bool),
                 name=lambda row, col: "cell",
                 held_out=held_out,
-                least=effects.least_gap("logit_diff", clean, corrupted),
+                least=effects.least_gap("logit_diff", 5.0),
                 rng=rng,
             )
     except NothingToRecover:

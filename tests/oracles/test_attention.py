@@ -10,6 +10,7 @@ import copy
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,10 +27,13 @@ from interp.methods import attention, head_scores
 from interp.methods.attention import look, score_heads
 from interp.methods.head_scores import RELATIONS, SCORED, HeadScores, RandomTokens
 from interp.models import catalogue
-from interp.models.load import LoadedModel, load
-from interp.models.tokens import encode
+from interp.models.add import add
+from interp.models.load import LoadedModel, build, load
+from interp.models.tokens import encode, text_of
 from tests.oracles import _formulas, _models
 from tests.oracles._formulas import Array, Formula, gelu_new
+from tests.unit._checkpoints import PROMPT, change, checkpoint
+from tests.unit.test_tokens import metaspace, saved
 
 KIND = "attention"
 FLOAT32, FLOAT64 = 1e-5, 1e-10  # tolerances, of the standard deviation of what is compared
@@ -170,6 +174,101 @@ def test_where_heads_look_on_the_prompt_is_by_definition(name: str, ledger: Note
     )
 
 
+# --- sliding windows -----------------------------------------------------------------------------
+
+WINDOW = 5
+KINDS = ["local", "global", "local"]
+
+
+def sliding_model() -> LoadedModel:
+    """The random model with a window in its first and last layer; float64."""
+    local = {"use_local_attn": True, "window_size": WINDOW, "attn_types": KINDS}
+    info, plain = replace(_models.INFO, transformer=local), _models.random_model(torch.float64)
+    names = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab", "act_fn")
+    shape = {name: getattr(plain.hooked.cfg, name) for name in (*names, "normalization_type")}
+    hooked = build({**shape, **local, "init_weights": False, "dtype": torch.float64})
+    hooked.load_state_dict(plain.hooked.state_dict(), strict=False)
+    hooked.eval().requires_grad_(False)
+    return replace(plain, info=info, hooked=hooked)
+
+
+def in_sight(layer: int, dest: int, src: int) -> bool:
+    """By the definition of a window."""
+    return 0 <= dest - src < (WINDOW if KINDS[layer] == "local" else 1000)
+
+
+def seen_by(layer: int, n: int, window: int | None = 0) -> NDArray[np.bool_]:
+    """Ours; ``window`` of None ignores the layer's."""
+    size = head_scores.window(sliding_model().info, layer) if window == 0 else window
+    return head_scores.visible(n, causal=True, window=size)
+
+
+def test_what_is_visible_is_where_a_model_with_windows_pays_attention() -> None:
+    n, model = 14, sliding_model()
+    ids = torch.from_numpy(np.random.default_rng(2).integers(0, _models.INFO.d_vocab, n))
+    for layer, kind_of in enumerate(KINDS):
+        paid = look(model, ids, layer).pattern.numpy() > 0
+        brute = [[in_sight(layer, d, s) for s in range(n)] for d in range(n)]
+        for head in paid:
+            np.testing.assert_array_equal(head, brute)
+            np.testing.assert_array_equal(head, seen_by(layer, n))
+            # The control: the window ignored.
+            assert (head == seen_by(layer, n, None)).all() == (kind_of == "global")
+
+
+def test_uniform_attention_knows_windows(ledger: Note) -> None:
+    """A model whose queries are zero; on a prompt, and by layer on random tokens."""
+    model, ids = sliding_model(), np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7])
+    for block in model.hooked.blocks:
+        block.attn.W_Q.zero_()
+        block.attn.b_Q.zero_()
+    patterns = [look(model, torch.tensor(ids), layer).pattern.numpy() for layer in range(3)]
+    looks = [
+        head_scores.on_prompt(pattern, tuple(ids.tolist()), seen_by(layer, len(ids)))
+        for layer, pattern in enumerate(patterns)
+    ]
+    paid, even = np.array([x.mean[:, 0] for x in looks]), np.array([x.uniform for x in looks])
+    deviation = assert_close(even, paid, FLOAT64)
+    at = RELATIONS.index("previous token")
+    assert [round(float(u), 3) for u in even[:, at]] == [0.237, 0.173, 0.237]
+    # Of the five second copies, at 3, 8, 9, 10 and 12, those at 3, 8 and 10 have one in sight.
+    assert looks[0].rows[RELATIONS.index("first position")] == WINDOW - 1
+    assert looks[0].rows[RELATIONS.index("duplicate token")] == 3
+    assert looks[1].rows[RELATIONS.index("duplicate token")] == 5
+    ignored = head_scores.on_prompt(patterns[0], tuple(ids.tolist()), seen_by(0, len(ids), None))
+    with pytest.raises(AssertionError, match="off by"):  # the control
+        assert_close(ignored.uniform, paid[0], FAR * FLOAT64)
+    scored = last_state(model, random_tokens(2, length=4))
+    means = scored.values.mean((1, 3))
+    deviation = max(deviation, assert_close(scored.uniform, means, FLOAT64))
+    with pytest.raises(AssertionError, match="off by"):  # the control: every layer sees all
+        assert_close(scored.uniform[:, [1, 1, 1]], means, FAR * FLOAT64)
+    assert np.abs(scored.above_uniform("induction")).max() < FLOAT64
+    ledger(
+        kind=KIND,
+        oracle="uniform attention in sliding windows: a model whose queries are zero",
+        control="windows ignored",
+        deviation=deviation,
+        tolerance=FLOAT64,
+        unit="standard deviations of the values",
+    )
+
+
+def test_what_is_outside_a_window_is_grey_and_said(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "sliding", "llama")
+    change(folder / "config.json", model_type="mistral", sliding_window=WINDOW)
+    result = asked(add(str(folder)).name, PROMPT)
+    n = len(result.tokens)
+    brute = np.array([[in_sight(0, d, s) for s in range(n)] for d in range(n)])
+    assert n > 2 * WINDOW
+    for drawn in [f.figure.data[0] for f in kind.ANALYSIS.figures(result)[:2]]:
+        np.testing.assert_array_equal(~np.isnan(np.asarray(drawn.z)), brute)
+    assert "a window of 5" in kind.ANALYSIS.figures(result)[0].caption
+    plain = asked(add(str(checkpoint(tmp_path / "plain", "llama"))).name, PROMPT)
+    assert "window" not in kind.ANALYSIS.figures(plain)[0].caption
+    assert not np.isnan(np.tril(plain.visible(0))).any()
+
+
 # --- scores of heads -----------------------------------------------------------------------------
 
 
@@ -284,12 +383,14 @@ def test_uniform_is_what_a_head_without_queries_scores(ledger: Note) -> None:
         block.attn.W_Q.zero_()
         block.attn.b_Q.zero_()
     masks = head_scores.scored_relations(drawn)
-    even = head_scores.uniform(masks, causal=True)
+    n_pos = drawn.repeated.shape[1]
+    seen, all_seen = (head_scores.visible(n_pos, causal=c, window=None) for c in (True, False))
+    even = head_scores.uniform(masks, seen)
     scored = last_state(blind, drawn)
     for values in (scored.values, scored.control):
         deviation = assert_close(values.mean((1, 2, 3)), even, FLOAT64)
         assert values.std((1, 2, 3)).max() < FLOAT64
-    both_ways = head_scores.uniform(masks, causal=False)
+    both_ways = head_scores.uniform(masks, all_seen)
     with pytest.raises(AssertionError, match="off by"):
         assert_close(scored.values.mean((1, 2, 3)), both_ways, FAR * FLOAT64)
     ledger(
@@ -341,6 +442,45 @@ def test_the_hand_made_heads_are_found(ledger: Note) -> None:
         tolerance=FLOAT32,
         unit="attention",
     )
+
+
+def test_a_head_that_was_chosen_is_scored_on_other_sequences() -> None:
+    """The follow-up draws anew; with its seed unchanged it would score what chose the head."""
+    spec = kind.Attention(seed=2**31 - 1)
+    result = asked("induction-handmade", spec.prompt, seed=spec.seed)
+    up = kind.ANALYSIS.follow_ups(spec, result)[0]
+    assert up.label == "Show L1H0, highest induction score; score it on fresh sequences"
+    assert {**up.fields, "layer": 0, "seed": spec.seed} == spec.model_dump()
+    again = kind.Attention.model_validate(up.fields)
+    assert again.seed == 0
+    drawn = [asked(s.model, s.prompt, seed=s.seed).scores.tokens for s in (spec, again, spec)]
+    assert (drawn[0] != drawn[1]).any()
+    np.testing.assert_array_equal(drawn[0], drawn[2])  # the control: the same seed
+
+
+@pytest.mark.parametrize("prefix", ["normalizer", "pre", "none"])
+def test_tokens_of_single_bytes_are_not_drawn(tmp_path: Path, prefix: str) -> None:
+    tokenizer = metaspace(prefix=prefix)
+    model = saved(tmp_path / "m", tokenizer)
+    spelled = {i: token for token, i in tokenizer.get_vocab().items()}
+    bytes_ = {i for i, token in spelled.items() if re.fullmatch("<0x..>", token)}
+    assert len(bytes_) == 256
+    ordinary = set(head_scores.alphabet(model).ordinary)
+    assert ordinary == set(spelled) - bytes_ - {0, 1, 2}
+    # The control: by how they are shown, they cannot be told from ordinary tokens.
+    texts = text_of(model, tuple(sorted(bytes_)))
+    assert not any(head_scores._bracketed(text) for text in texts)
+
+
+def test_the_sentence_claims_no_more_than_what_stands_out() -> None:
+    """By what is above uniform attention: another place may well get more attention."""
+    result = asked("induction-handmade", "kmabcdkmabcd", layer=1)
+    mean = np.array([[0.5], [0.1], [0.1], [0.4], [0.1]])
+    uniform = np.array([0.45, 0.1, 0.1, 0.05, 0.1])
+    looks = replace(result.looks, mean=np.repeat(mean, 2, 1), uniform=uniform)
+    said = kind.ANALYSIS.verdict(replace(result, looks=looks))
+    assert "stands out most from uniform attention at earlier copies of its token: 0.40" in said
+    assert "looks most" not in said
 
 
 def test_too_few_tokens_give_a_reason_instead_of_a_score() -> None:

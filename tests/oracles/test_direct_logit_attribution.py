@@ -538,7 +538,7 @@ def test_what_is_missing_or_capped_is_said() -> None:
     rounded = replace(short, dtype="bfloat16")
     assert "the rounding of bfloat16, which float32 avoids" in analysis.verdict(rounded)
     capped = replace(result, softcap=30.0, capped_answer=4.0, capped_foil=-4.5)
-    assert "before the cap, +10.24; after it, it is +8.50." in analysis.verdict(capped)
+    assert "after it the difference is +8.50." in analysis.verdict(capped)
 
 
 def test_only_the_largest_heads_are_split_where_there_are_too_many_numbers() -> None:

@@ -19,10 +19,11 @@ import pytest
 import torch
 from torch import Tensor
 from transformer_lens.weight_processing import ProcessWeights
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from interp.errors import CannotLoad
 from interp.models._families_defaults import DEFAULTS
-from interp.models.convert import convert
+from interp.models.convert import _rotary, convert, used
 from interp.models.families import Architecture, architecture, families, why_not_foldable
 from interp.models.folding import fold
 from interp.models.load import build, load
@@ -48,7 +49,7 @@ class Case:
     """A checkpoint as it was read, and what transformers makes of some tokens with it."""
 
     made: Architecture
-    names: set[str]
+    shapes: dict[str, tuple[int, ...]]
     read: Callable[[str], Tensor]
     ids: Tensor
     theirs: dict[torch.dtype, Tensor]
@@ -59,9 +60,7 @@ class Case:
 
     def state(self, dtype: torch.dtype) -> State:
         """Convert it in a precision, as the loader does."""
-        return convert(
-            self.made.family, self.made.transformer, self.names, lambda n: self.read(n).to(dtype)
-        )
+        return convert(self.made, self.shapes, lambda n: self.read(n).to(dtype))
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +110,6 @@ def shape_with(**changed: Any) -> Mistake:
     """The configuration is misread; rotary tables follow it."""
 
     def mistake(shape: Shape, state: State) -> tuple[Shape, State]:
-        from interp.models.convert import _rotary
-
         shape = {**shape, **changed}
         return shape, {**state, **_rotary(shape)}
 
@@ -194,6 +191,11 @@ def mistakes(made: Architecture) -> dict[str, Mistake]:
         "one rotary base": ("rotary_base_local" in shape, shape_with(rotary_base_local=base)),
         "positions not scaled": (scaled.keys() & shape.keys(), shape_with(**scaled)),
         "no window": (local, shape_with(use_local_attn=False)),
+        "scores capped though not": (made.family == "gemma3", shape_with(attn_scores_soft_cap=1.5)),
+        "original length that is overruled": (
+            shape.get("NTK_original_ctx_len") == 16,
+            shape_with(NTK_original_ctx_len=32.0),
+        ),
         "window one longer": (local, shape_with(window_size=shape.get("window_size", 0) + 1)),
         "no cap on scores": ("attn_scores_soft_cap" in shape, shape_with(attn_scores_soft_cap=-1)),
         "no cap on logits": (
@@ -302,7 +304,8 @@ def test_another_familys_mapping_is_far_off(
     shape = dict(given.made.transformer)
     if family == "mistral":
         shape = {k: v for k, v in shape.items() if "local" not in k}
-    state = convert(other, shape, given.names, lambda n: given.read(n).double())
+    made = dataclasses.replace(given.made, family=other, transformer=shape)
+    state = convert(made, given.shapes, lambda n: given.read(n).double())
     off = deviation(
         hooked_of(shape, state, torch.float64)(given.ids), given.theirs[torch.float64], given.std
     )
@@ -340,6 +343,7 @@ WITHOUT_EFFECT = {
     "attention_dropout", "hidden_dropout", "classifier_dropout", "resid_pdrop", "embd_pdrop",
     "attn_pdrop", "is_decoder", "summary_type", "summary_use_proj", "summary_activation",
     "summary_proj_to_labels", "summary_first_dropout", "reorder_and_upcast_attn",
+    "attn_logit_softcapping",  # of Gemma 3; that of Gemma 2 is read
 }  # fmt: skip
 REFUSED_IF_SET = {"is_encoder_decoder", "add_cross_attention", "use_bidirectional_attention"}
 
@@ -384,9 +388,6 @@ def test_every_field_that_is_read_matters(family: str) -> None:
     usual = architecture(base)
     for name, default in defaults.items():
         found = outcome({**base, name: another(base.get(name, default))})
-        if name == "attention_bias":  # the files tell it
-            assert name in str(outcome({**base, name: "nonsense"}))
-            continue
         assert found != usual, name
         assert name in found if isinstance(found, str) else True
 
@@ -468,6 +469,31 @@ def test_old_and_new_spellings_mean_the_same(family: str) -> None:
         assert architecture(written) == architecture(old)
 
 
+@pytest.mark.parametrize("at", ["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_original_length_of_llama3_is_the_one_that_transformers_takes(
+    at: str, inside: bool, beside: bool
+) -> None:
+    rope = {k: v for k, v in _families._LLAMA3.items() if not k.startswith("original")}
+    name = "original_max_position_embeddings"
+    told = {"rope_theta": 5000.0, "max_position_embeddings": 64, "head_dim": 8, "hidden_size": 32,
+            at: {**rope, **({name: 32} if inside else {})},
+            **({name: 16} if beside else {})}  # fmt: skip
+    found = architecture({"model_type": "llama", "num_attention_heads": 4, **told}).transformer
+    config = _families._CLASSES["llama"][0].from_dict({**told, "num_attention_heads": 4})
+    theirs = LlamaRotaryEmbedding(config)(torch.zeros(1, 64, 8), torch.arange(64)[None])[0][0]
+
+    def off(length: float) -> float:
+        cos = _rotary({**found, "n_layers": 1, "NTK_original_ctx_len": length})
+        return deviation(cos["blocks.0.attn.rotary_cos"], theirs, float(theirs.std()))
+
+    taken = found["NTK_original_ctx_len"]
+    assert taken == (16 if beside else 32 if inside else 64)
+    assert_close(off(taken), FLOAT32)
+    assert min(off(length) for length in {16.0, 32.0, 64.0} - {taken}) > FAR * FLOAT32
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no type": ({}, "no model_type"),
     "type of another kind": ({"model_type": ["llama"]}, "model_type"),
@@ -503,7 +529,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "activation": ({"model_type": "gpt2", "activation_function": "quick_gelu"}, "quick_gelu"),
     "cross": ({"model_type": "gpt2", "add_cross_attention": True}, "another model"),
     "both ways": ({"model_type": "gemma", "use_bidirectional_attention": True}, "after them"),
-    "gemma3 cap": ({"model_type": "gemma3_text", "attn_logit_softcapping": 50.0}, "ignores"),
+    **{
+        f"two of {name}": ({"model_type": "gpt2", **said, name: 2}, name)
+        for said, name in (
+            ({"n_head": 4}, "num_attention_heads"),
+            ({"n_layer": 4}, "num_hidden_layers"),
+            ({"n_embd": 48}, "hidden_size"),
+            ({"n_positions": 64}, "max_position_embeddings"),
+        )
+    },
+    "original length is null": (
+        {"model_type": "llama", "original_max_position_embeddings": None,
+         "rope_scaling": OLD_AND_NEW["llama"][0]["rope_scaling"]}, "numbers"),
     "gemma3 text": ({"model_type": "gemma3", "text_config": {"model_type": "llama"}}, "text_con"),
     "kinds of layers": ({"model_type": "qwen2", "layer_types": ["chunked_attention"] * 32}, "chun"),
     "too few kinds": ({"model_type": "qwen2", "layer_types": ["full_attention"]}, "32 entries"),
@@ -571,7 +608,7 @@ def test_the_folders_name_means_nothing(tmp_path: Path) -> None:
         folder = tmp_path / name
         _families.write_checkpoint(folder, "llama", "full heads")
         made = architecture(json.loads((folder / "config.json").read_text()))
-        found = convert(made.family, made.transformer, *_families.tensors_in(folder))
+        found = convert(made, *_families.tensors_in(folder))
         read.append((made, found))
     first, weights = read[0]
     assert first.family == "llama"
@@ -585,13 +622,13 @@ def test_the_folders_name_means_nothing(tmp_path: Path) -> None:
 
 
 def stored(given: Case) -> State:
-    return {name: given.read(name) for name in given.names}
+    return {name: given.read(name) for name in given.shapes}
 
 
 def converted(given: Case, tensors: State) -> State:
     """Convert from a dictionary; each tensor must be read once at most."""
     left = dict(tensors)
-    return convert(given.made.family, given.made.transformer, tensors.keys(), left.pop)
+    return convert(given.made, {n: tuple(w.shape) for n, w in tensors.items()}, left.pop)
 
 
 @pytest.mark.parametrize(
@@ -660,19 +697,115 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(
 
 def test_nothing_is_read_before_the_names_are_right(case: Callable[[str, str], Case]) -> None:
     given = case("llama", "full heads")
-    names = given.names - {"model.norm.weight"}
-    with pytest.raises(CannotLoad, match=r"model\.norm\.weight"):
-        convert("llama", given.made.transformer, names, lambda name: pytest.fail(name))
+    name = "model.norm.weight"
+    for shapes in (
+        {n: shape for n, shape in given.shapes.items() if n != name},
+        {**given.shapes, name: (31,)},
+        {**given.shapes, "model.layers.0.self_attn.q_proj.lora_A": (4, 32)},
+    ):
+        with pytest.raises(CannotLoad, match=r"model\.(norm\.weight|layers\.0.*lora_A)"):
+            convert(given.made, shapes, lambda name: pytest.fail(name))
 
 
-def test_biases_are_in_all_layers_or_in_none(case: Callable[[str, str], Case]) -> None:
-    given = case("llama", "one key for all, tied, biases")
-    for layer in (0, 1):
-        name = f"model.layers.{layer}.self_attn.k_proj.bias"
-        with pytest.raises(CannotLoad, match="missing"):
-            converted(given, {n: w for n, w in stored(given).items() if n != name})
-    none = {n: w for n, w in stored(given).items() if not n.endswith("k_proj.bias")}
-    assert float(converted(given, none)["blocks.0.attn._b_K"].abs().max()) == 0
+ABSURD = (
+    {"vocab_size": 2**31}, {"num_hidden_layers": 10_000}, {"intermediate_size": 2**31},
+    {"hidden_size": 2**31}, {"num_attention_heads": 2**31, "head_dim": 2**31 - 2},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("said", ABSURD, ids=str)
+def test_absurd_sizes_are_refused_by_the_shapes_alone(
+    case: Callable[[str, str], Case], said: Shape
+) -> None:
+    given = case("llama", "grouped queries, llama3 positions")
+    config = {"model_type": "llama", "vocab_size": D_VOCAB, **_families.SHAPES["llama"][
+        "grouped queries, llama3 positions"]}  # fmt: skip
+    assert used(architecture(config), given.shapes) == given.shapes.keys()
+    without = {n: s for n, s in given.shapes.items() if "q_proj" not in n and "up_proj" not in n}
+    for shapes in (given.shapes, without):
+        with pytest.raises(CannotLoad, match=r"missing|shape"):
+            used(architecture({**config, **said}), shapes)
+
+
+BIASED = {
+    "llama": "one key for all, tied, biases",
+    "qwen3": "full heads, biases, windows",
+    "gemma": "full heads, untied",
+    "gpt_neox": "parallel, a quarter rotated",
+}
+
+
+@pytest.mark.parametrize("family", BIASED)
+def test_biases_are_there_by_the_field_and_not_by_the_names(
+    case: Callable[[str, str], Case], family: str
+) -> None:
+    given = case(family, BIASED[family])
+    assert given.made.attention_bias is True
+    maps = ("dense", "query_key_value") if family == "gpt_neox" else ("k_proj", "o_proj")
+    at = "attention" if family == "gpt_neox" else "self_attn"
+    every = [n for n in given.shapes if f".{at}." in n and n.endswith(".bias")]
+    some = [n for n in every if maps[0] in n]
+    one = next(n for n in some if ".1." in n)
+    for gone in (every, some, [one]):
+        fewer = {n: w for n, w in stored(given).items() if n not in gone}
+        with pytest.raises(CannotLoad, match="attention_bias is true, and there is no") as raised:
+            converted(given, fewer)
+        assert sorted(gone)[0] in str(raised.value)
+    config = {**_families.SHAPES[family][BIASED[family]], "vocab_size": D_VOCAB}
+    config = {"model_type": TYPES[family], **config}
+    config.pop("attention_bias", None)
+    # What is left out is false, but for GPT-NeoX.
+    for said in ({"attention_bias": False}, *([] if family == "gpt_neox" else [{}])):
+        made = architecture({**config, **said})
+        with pytest.raises(CannotLoad, match="attention_bias is false, and there is a") as raised:
+            converted(dataclasses.replace(given, made=made), stored(given))
+        assert sorted(every)[0] in str(raised.value)
+        # Without biases in the file, the same configuration is read.
+        none = {n: w for n, w in stored(given).items() if n not in every}
+        found = converted(dataclasses.replace(given, made=made), none)
+        assert float(found["blocks.0.attn.b_O"].abs().max()) == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "some", "never"), [("mistral", "", "q_proj"), ("qwen2", "k_proj", "o_proj")]
+)
+def test_families_without_the_field_settle_their_biases_themselves(
+    case: Callable[[str, str], Case], family: str, some: str, never: str
+) -> None:
+    given = case(family, next(iter(_families.SHAPES[family])))
+    assert given.made.attention_bias is None
+    for said in (True, False):
+        assert architecture({"model_type": family, "attention_bias": said}).attention_bias is None
+    assert used(given.made, given.shapes) == given.shapes.keys()
+    name = f"model.layers.0.self_attn.{never}.bias"
+    with pytest.raises(CannotLoad, match="unexpected") as raised:
+        used(given.made, {**given.shapes, name: (32,)})
+    assert name in str(raised.value)
+    if some:
+        name = f"model.layers.0.self_attn.{some}.bias"
+        with pytest.raises(CannotLoad, match="missing") as raised:
+            used(given.made, {n: shape for n, shape in given.shapes.items() if n != name})
+        assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("family", BIASED)
+@torch.no_grad()
+def test_biases_against_the_field_would_be_far_off(tmp_path: Path, family: str) -> None:
+    """Why it is refused: transformers leaves them out, and the logits are others."""
+    model = _families.write_checkpoint(tmp_path, family, BIASED[family])
+    shapes, read = _families.tensors_in(tmp_path)
+    told = json.loads((tmp_path / "config.json").read_text())
+    made = architecture(told)
+    ids = torch.arange(LENGTH)[None]
+    theirs = _families.logits_of(model, ids)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**told, "attention_bias": False}))
+    ignoring = type(model).from_pretrained(tmp_path, attn_implementation="eager").eval()
+    assert deviation(_families.logits_of(ignoring, ids), theirs, float(theirs.std())) > 0.1
+    ours = hooked_of(made.transformer, convert(made, shapes, read), torch.float32)(ids)
+    assert_close(deviation(ours, theirs, float(theirs.std())), FLOAT32)
+    with pytest.raises(CannotLoad, match="attention_bias"):
+        used(architecture(json.loads(path.read_text())), shapes)
 
 
 def test_an_unembedding_in_the_file_is_used_though_tied(case: Callable[[str, str], Case]) -> None:

@@ -163,6 +163,8 @@ def test_templates_are_deterministic_and_prefix_stable(
         assert len(set(made.pairs)) == len(made.pairs)
         few = data.draw(st.integers(1, 40))
         assert BUILT_IN[name].pairs(few, BPE) == made.pairs[:few]
+        assert made.clusters == again.clusters
+        assert [number % 2 for number in made.clusters] == [i % 2 for i in range(len(made.pairs))]
         assert not alignment.report(BPE, made.pairs[:50]).off
 
 

@@ -198,6 +198,27 @@ def test_intervals_are_ordered_and_repeat_with_their_seed(
     np.testing.assert_allclose(np.stack(none), 0, atol=1e-9)
 
 
+@KEEP
+@given(runs=pairs_of_runs(), data=st.data())
+def test_groups_of_one_pair_are_pairs_and_a_copied_pair_counts_once(runs: Any, data: Any) -> None:
+    clean, corrupted = runs
+    values = data.draw(hnp.arrays(float, (len(clean), 2, 2), elements=finite))
+    n = len(clean)
+    plain, alone, copied = (
+        effects.interval(
+            *(np.repeat(a, times, 0) for a in (values, clean, corrupted)),
+            "denoising",
+            np.random.default_rng(3),
+            clusters=np.repeat(np.arange(n), times).tolist() if grouped else (),
+        )
+        for times, grouped in ((1, False), (1, True), (4, True))
+    )
+    assert (plain is None) == (alone is None) == (copied is None)
+    if plain is not None and alone is not None and copied is not None:
+        np.testing.assert_array_equal(np.stack(plain), np.stack(alone))
+        np.testing.assert_allclose(np.stack(plain), np.stack(copied), rtol=1e-6, atol=1e-6)
+
+
 # --- packed results and sites --------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from interp.analyses._record import Context
 from interp.analyses.activation_patching import ANALYSIS
 from interp.behaviors import (
     BUILT_IN,
+    Behavior,
     PromptPair,
     alignment,
     all_pairs,
@@ -35,9 +36,11 @@ from interp.errors import (
     UnknownName,
     UnknownToken,
 )
+from interp.methods import effects
 from interp.models import catalogue, tokens
 from interp.models.info import Answers, ModelInfo
 from interp.models.load import LoadedModel, build
+from interp.scores import Interval
 from tests.unit import _bpe
 
 WHOLE, SOME, BARE, DIGITS, THREES, MARKED, SHORT = (
@@ -136,7 +139,8 @@ def test_unknown_and_foreign_behaviors_are_refused() -> None:
 def test_pairs_line_up_and_answers_continue_the_prompt(name: str, model: str, infos: Made) -> None:
     """Checked on tokens: one length, and the answer is the next token of the text itself."""
     made, info = all_pairs(name, model), infos[model]
-    assert len(set(made.pairs)) == len(made.pairs) == MOST
+    most = 240 if name == "country-capital" else MOST
+    assert len(set(made.pairs)) == len(made.pairs) == len(made.clusters) == most
     behavior = built_in(name, 60, model)
     assert len(set(behavior.lengths)) == 1
     assert built_in(name, 7, model).clean == behavior.clean[:7]
@@ -153,10 +157,12 @@ def test_the_note_counts_the_fillers_that_remain() -> None:
     assert all_pairs("ioi", SOME).note == (
         f"For {SOME}: 6 of 6 templates have one length; one token each are {n - 2} of {n} first "
         f"names, {len(words.PLACES) - 1} of {len(words.PLACES)} places and {len(words.OBJECTS)} of "
-        f"{len(words.OBJECTS)} objects."
+        f"{len(words.OBJECTS)} objects. Names go in {n // 2 - 1} groups of 2, of which every "
+        "second is held out, with other places and objects; intervals count groups: they are for "
+        "new names in the same sentences, places and objects."
     )
-    assert all_pairs("greater-than", DIGITS).note == (
-        f"For {DIGITS}: one token each are 26 of 26 events. 539 of 539 start years line up."
+    assert all_pairs("greater-than", DIGITS).note.startswith(
+        f"For {DIGITS}: one token each are 26 of 26 events. 539 of 539 start years line up. Odd "
     )
     assert "41 of 42 countries with their capitals" in all_pairs("country-capital", SOME).note
     used = " ".join(pair.clean + pair.answer for pair in all_pairs("ioi", SOME).pairs)
@@ -245,6 +251,100 @@ def test_pronouns_and_capitals_belong_to_the_clean_prompt() -> None:
         assert [f" {capital[p.split()[-2]]}" for p in prompts] == [pair.answer, pair.foil]
 
 
+# --- search and held-out pairs share no filler --------------------------------------------------
+
+
+def fillers(name: str, one: PromptPair) -> tuple[set[str], set[str]]:
+    """Words of a pair that its group is about, and its other fillers, from the texts alone."""
+    sides = [side.replace(",", "").split() for side in (one.clean, one.corrupted)]
+    clean, _ = sides
+    if name == "country-capital":
+        return {side[-2] for side in sides} | {one.answer.strip(), one.foil.strip()}, set()
+    if name == "gender":
+        return {side[1] for side in sides}, {clean[-1]}
+    if name == "greater-than":
+        return {clean[6][2:], one.answer.strip(), one.foil.strip()}, {clean[1]}
+    return {side[i] for side in sides for i in (1, 3, 8)}, {clean[7], clean[11]}
+
+
+@pytest.mark.parametrize("model", [WHOLE, SOME])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_search_and_held_out_pairs_share_no_filler(name: str, model: str) -> None:
+    made = all_pairs(name, model)
+    behavior = built_in(name, len(made.pairs), model)
+    assert behavior.clusters == made.clusters
+    sides: tuple[set[str], set[str]] = (set(), set())
+    groups: dict[str, set[int]] = {}
+    for one, number, held in zip(made.pairs, made.clusters, behavior.held_out, strict=True):
+        about, others = fillers(name, one)
+        sides[held].update(about, others)
+        for word in about if name != "greater-than" else ():
+            groups.setdefault(word, set()).add(number)
+    assert sum(behavior.held_out) == len(made.pairs) // 2
+    assert min(len(side) for side in sides) > 10
+    assert not sides[0] & sides[1]
+    # A word occurs in one group only; a year is also its neighbours' answer, ten years away.
+    assert all(len(numbers) == 1 for numbers in groups.values())
+    # The control: any other halves, of the same pairs.
+    again: tuple[set[str], set[str]] = (set(), set())
+    for i, one in enumerate(made.pairs):
+        again[i // 2 % 2].update(*fillers(name, one))
+    assert again[0] & again[1]
+    assert from_pairs(model, made.pairs).clusters == ()
+
+
+def covers(name: str, n: int, trials: int = 100, *, counted: str = "groups") -> float:
+    """Share of held-out intervals that hold the mean effect of all words that there could be.
+
+    Every word has an effect of its own (standard deviation 0.3) and every pair noise (0.1). The
+    words are drawn anew in each trial, as if the template had had others.
+    """
+    behavior = built_in(name, n, WHOLE)
+    kept = np.flatnonzero(behavior.held_out)
+    pairs = [all_pairs(name, WHOLE).pairs[i] for i in kept]
+    about = [
+        sorted(fillers(name, one)[0] if name != "greater-than" else {year(one)}) for one in pairs
+    ]
+    every = sorted({word for of in about for word in of})
+    mixing = np.array([[(word in of) / len(of) for word in every] for of in about])
+    groups = [behavior.clusters[i] for i in kept] if counted == "groups" else ()
+    rng, gap, hits = np.random.default_rng(7), np.full(len(kept), 3.0), 0
+    for trial in range(trials):
+        share = 0.6 + mixing @ rng.normal(0, 0.3, len(every)) + rng.normal(0, 0.1, len(kept))
+        again = np.random.default_rng(trial)
+        _, found = effects.one_effect(
+            share * gap, gap, 0 * gap, "denoising", again, clusters=groups
+        )
+        assert isinstance(found, Interval)
+        hits += found.low <= 0.6 <= found.high
+    return hits / trials
+
+
+def year(one: PromptPair) -> str:
+    return one.clean.split()[6][2:]
+
+
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [("country-capital", 20), ("country-capital", 100), ("country-capital", 240)]
+    + [(name, MOST) for name in TEMPLATES if name != "country-capital"],
+)
+def test_held_out_intervals_cover_new_words(name: str, n: int) -> None:
+    assert 0.90 <= covers(name, n) <= 0.99
+    if n > 100:  # the control: pairs that count as independent
+        assert covers(name, n, 20, counted="pairs") < 0.85
+
+
+def test_a_behavior_without_groups_has_the_hash_that_it_always_had() -> None:
+    plain = built_in("induction-first-cue", 5, LETTERS)
+    assert plain.clusters == ()
+    assert b"clusters" not in plain.canonical
+    assert Behavior.from_json(plain.canonical) == plain
+    grouped = built_in("gender", 5, WHOLE)
+    assert b"clusters" in grouped.canonical
+    assert Behavior.from_json(grouped.canonical) == grouped
+
+
 def test_word_lists_have_no_word_twice() -> None:
     for group in (words.NAMES, words.PLACES, words.OBJECTS, words.BUILDINGS, words.EVENTS):
         assert len(set(group)) == len(group)
@@ -286,6 +386,17 @@ def test_a_template_is_patched_through_the_whole_analysis(infos: Made) -> None:
     assert result.inert[:, :10].all()
     assert not result.inert[:, 14].any()
     assert "ioi" in ANALYSIS.question(spec)
+    assert result.clusters == built_in("ioi", 12, SOME).clusters
+    spread = result.best.interval
+    assert isinstance(spread, Interval)
+    groups = len({n for n in result.clusters if n % 2})
+    assert spread.method == (
+        f"bootstrap over the {groups} groups of words in the 6 held-out pairs: for new groups, not "
+        "new sentences"
+    )
+    assert f"{len(set(result.clusters))} groups of words in 12 pairs" in (
+        ANALYSIS.figures(result)[0].caption
+    )
 
 
 # --- pairs that were typed ----------------------------------------------------------------------
@@ -427,7 +538,7 @@ def test_a_pair_given_twice_is_refused() -> None:
 def test_no_message_lists_a_whole_vocabulary(infos: Made) -> None:
     assert infos[WHOLE].d_vocab > 1000
     empty = refused(lambda: from_prompt(WHOLE, ""))
-    assert empty.startswith(f"The prompt is empty. {WHOLE} reads: any text, cut into ")
+    assert empty.startswith(f"The prompt is empty. {WHOLE} reads: any text, ")
     assert len(empty) < 120
     assert len(refused(lambda: from_prompt(WHOLE, "a", "Zzyzx"))) < 200
     huge = "Mary " * 2_000_000

@@ -22,12 +22,15 @@ from interp.errors import BadInput, CannotLoad, InterpError, UnknownName
 from interp.models import catalogue, paths, registry, tokens
 from interp.models.add import add, describe, known
 from interp.models.load import load
+from tests.oracles import _families
 from tests.unit._checkpoints import (
     FAMILIES,
     PROMPT,
     WEIGHTS,
+    byte_level,
     change,
     checkpoint,
+    fast,
     reference,
     refused,
     written,
@@ -157,9 +160,13 @@ def instead(name: str, make: Callable[[Path], Any]) -> Spoil:
 
 
 def entry(header: dict[str, Any]) -> str:
-    return f"Its header cannot be read: an entry is {header}."
+    return f"Its header cannot be read: an entry is {str(header)[:100]}."
 
 
+BLOWS_UP = {
+    "type": "Sequence",
+    "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 200}] * 3,
+}
 SPOILED: dict[str, tuple[Spoil, tuple[str, str, str]]] = {
     "no config": (
         without("config.json"),
@@ -281,13 +288,22 @@ SPOILED: dict[str, tuple[Spoil, tuple[str, str, str]]] = {
             COPY_FOLDER,
         ),
     ),
-    "broken vocab.json": (
+    "a tokenizer of two files for another family": (
         without("tokenizer.json", lambda f: (put("vocab.json", "{")(f), put("merges.txt", "a")(f))),
         (
-            "vocab.json and merges.txt were to be read.",
-            "They make no tokenizer: Error while reading BPE files: EOF while parsing an object at "
-            "line 1 column 1.",
-            "Copy or download them again.",
+            MODEL,
+            "Its tokenizer is vocab.json and merges.txt, which do not say how text is split, or "
+            "which tokens were added.",
+            "Save it whole: AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes "
+            "tokenizer.json.",
+        ),
+    ),
+    "a tokenizer that blows text up": (
+        tokenizer(lambda told: told.update(normalizer=BLOWS_UP)),
+        (
+            "The tokenizer model/tokenizer.json was to be read.",
+            "It cannot be: a step of it writes 200 letters for one.",
+            TOKENIZER_AGAIN,
         ),
     ),
     "no weights": (without(WEIGHTS), (MODEL, "It has no safetensors file.", SAVE_TRUSTED)),
@@ -375,7 +391,15 @@ SPOILED: dict[str, tuple[Spoil, tuple[str, str, str]]] = {
     ),
     "a shape beyond all sense": (
         weights({"a": tensor([2**62, 2**62], 0, 8)}, bytes(8)),
-        (FILE, "The header's entry for 'a' contradicts itself or another.", COPY_FILE),
+        (FILE, entry(tensor([2**62, 2**62], 0, 8)), COPY_FILE),
+    ),
+    "shapes of thousands of digits": (
+        weights({"a": tensor([10**3999] * 300, 0, 8)}, bytes(8)),
+        (FILE, entry(tensor([10**3999] * 300, 0, 8)), COPY_FILE),
+    ),
+    "a shape of many axes": (
+        weights({"a": tensor([1] * 9, 0, 4)}, bytes(4)),
+        (FILE, entry(tensor([1] * 9, 0, 4)), COPY_FILE),
     ),
     "negative offsets": (
         weights({"a": tensor([1], -4, 0)}),
@@ -580,7 +604,8 @@ def test_a_file_that_is_a_link_out(
     roots: tuple[Path, Path, str], name: str, opened: list[str]
 ) -> None:
     inside, outside, listed = roots
-    folder, secret = checkpoint(inside / "mine"), checkpoint(outside / "secret")
+    folder = checkpoint(inside / "mine", "gpt2")
+    secret = checkpoint(outside / "secret", "gpt2")
     if name in ("vocab.json", "merges.txt"):
         _split_tokenizer(folder)
         _split_tokenizer(secret)
@@ -799,6 +824,8 @@ def test_two_variants_of_one_model(tmp_path: Path) -> None:
     assert mine == ["local/model", "local/model:folded:bfloat16"]
     assert catalogue.info(both.name) == both
     assert registry.split(both.name) == ("local/model", "folded", "bfloat16")
+    registry.forget(both.name)  # one variant goes, the other stays
+    assert [name for name in catalogue.names() if name.startswith("local/")] == ["local/model"]
     registry.forget("local/model")
     assert registry.entries() == {}
     assert (tmp_path / "model" / WEIGHTS).exists()
@@ -872,6 +899,73 @@ def test_tensors_that_do_not_belong_to_the_configuration(tmp_path: Path) -> None
         assert "norm.weight" in str(caught.value) or "layers.1" in str(caught.value)
 
 
+LATER: dict[str, Callable[[Path], Any]] = {
+    "an adapter's tensor": lambda f: _with(
+        f, {"model.layers.0.self_attn.q_proj.lora_A": torch.zeros(4, 32)}
+    ),
+    "a bias that config.json denies": lambda f: _with(
+        f, {"model.layers.1.self_attn.o_proj.bias": torch.zeros(32)}
+    ),
+    "biases that are not there": config(attention_bias=True),
+    "another shape": lambda f: _with(f, {"model.norm.weight": torch.zeros(31)}),
+    "whole numbers": lambda f: _with(f, {"model.norm.weight": torch.zeros(32, dtype=torch.int8)}),
+    "a vocabulary beyond all sense": config(vocab_size=2**31),
+    "10,000 layers": config(num_hidden_layers=10_000),
+    "an MLP beyond all sense": config(intermediate_size=2**31),
+}
+NAMED = ("lora_A", "attention_bias", "norm.weight", "embed_tokens", "layers.10.", "gate_proj")
+
+
+def _with(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    save_file({**load_file(folder / WEIGHTS), **tensors}, folder / WEIGHTS)
+
+
+@pytest.mark.parametrize("spoil", LATER.values(), ids=LATER)
+def test_what_cannot_be_loaded_is_not_added(
+    tmp_path: Path, spoil: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint(tmp_path / "model")
+    assert load(add(str(folder)).name).info.name == "local/model"  # the control
+    registry.forget("local/model")
+    spoil(folder)
+    for module in ("interp.models.add.weights_hash", "interp.models.load.build"):
+        monkeypatch.setattr(module, lambda *_: pytest.fail("the check comes first"))
+    said = "".join(refused(CannotLoad, lambda: add(str(folder))))
+    assert any(name in said for name in NAMED), said
+    assert registry.entries() == {}
+    assert not list(registry.folder().glob("*.json"))
+
+
+def test_a_model_is_not_made_before_its_shapes_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint(tmp_path / "model")
+    add(str(folder))
+    made: list[Any] = []
+    monkeypatch.setattr("interp.models.load.build", made.append)
+    monkeypatch.setattr(registry, "check_unchanged", lambda _: None)  # as if it were not noticed
+    change(folder / "config.json", vocab_size=2**31)
+    refused(CannotLoad, lambda: load("local/model"))
+    assert made == []
+
+
+def test_parameters_are_those_of_the_language_model(tmp_path: Path) -> None:
+    """Not those that read images, nor masks that old files hold."""
+    vocab = byte_level()
+    model = _families.write_checkpoint(
+        tmp_path / "images", "gemma3", "with images", d_vocab=vocab.get_vocab_size()
+    )
+    fast(vocab).save_pretrained(tmp_path / "images")
+    info = add(str(tmp_path / "images"))
+    language = sum(p.numel() for p in model.model.language_model.parameters())
+    assert info.n_parameters == language < sum(p.numel() for p in model.parameters())
+    assert load(info.name).info.family == "gemma3"
+    folder = checkpoint(tmp_path / "masks", "gpt2")
+    before = add(str(folder)).n_parameters
+    _with(folder, {"transformer.h.0.attn.bias": torch.ones(1, 1, 64, 64)})
+    assert add(str(folder)).n_parameters == before
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 
@@ -910,7 +1004,7 @@ def test_an_entry_that_is_replaced_at_once_is_read_anew(tmp_path: Path) -> None:
     stamp = path.stat().st_mtime_ns
     registry.entries()
     for dtype in ("float16", "float64", "bfloat16"):
-        registry.forget("local/model")
+        path.unlink()
         registry.keep(registry.Entry(made.info, (), (("raw", dtype),)))
         os.utime(path, ns=(stamp, stamp))
         assert registry.entries()["local/model"].variants == (("raw", dtype),)

@@ -14,10 +14,13 @@ import torch
 import interp
 from interp.analyses._record import Context
 from interp.analyses.activation_patching import ANALYSIS, Result
-from interp.behaviors import Behavior, PromptPair, from_pairs, slices
+from interp.behaviors import Behavior, PromptPair, built_in, from_pairs, slices
+from interp.engine import read_out
 from interp.errors import BadInput, NothingToRecover
 from interp.methods import effects
+from interp.methods.grids import make_grid
 from interp.methods.metrics import metric
+from interp.methods.patching import sweep
 from interp.models.info import BYTES
 from interp.models.load import load
 from interp.scores import Absent, Interval
@@ -38,8 +41,7 @@ def moved(name: str, change: float) -> float:
 @pytest.mark.parametrize("name", effects.METRICS)
 def test_least_gaps_of_all_metrics_are_one_change_of_the_choice(name: str) -> None:
     """From 50 % to 51 %, by the metrics' own definitions; within what the quadratic leaves out."""
-    one = np.ones(1)
-    least = effects.least_gap(name, one, one)
+    least = effects.least_gap(name, 1.0)
     assert 1 / (1 + math.exp(-effects.LEAST_LOGITS)) == pytest.approx(0.51, abs=1e-4)
     assert moved(name, effects.LEAST_LOGITS) == pytest.approx(least, rel=0.02)
     assert moved(name, 2 * effects.LEAST_LOGITS) > 1.9 * least  # the control
@@ -49,13 +51,42 @@ def test_least_gap_is_no_less_than_rounding() -> None:
     assert set(effects._EPSILON) == set(BYTES)
     for dtype, epsilon in effects._EPSILON.items():
         assert epsilon == torch.finfo(getattr(torch, dtype)).eps
-    sizes = np.array([-400.0, 200.0]), np.array([100.0, -100.0])
-    found = {d: effects.least_gap("logit_diff", *sizes, d) for d in BYTES}
+    found = {d: effects.least_gap("logit_diff", 300.0, d) for d in BYTES}
     assert found["float64"] == found["float32"] == effects.LEAST_LOGITS
     assert found["float16"] == 8 * 2**-10 * 300
     assert found["bfloat16"] == 8 * 2**-7 * 300
-    huge = np.full(3, 1e6)
-    assert effects.least_gap("logit_diff", huge, huge) == pytest.approx(8 * 2**-23 * 1e6)
+    assert effects.least_gap("logit_diff", 1e6) == pytest.approx(8 * 2**-23 * 1e6)
+
+
+@pytest.mark.parametrize("name", effects.METRICS)
+def test_one_rounding_step_of_large_logits_is_nothing_to_recover(name: str) -> None:
+    """Logits near -100 stand 0.5 apart in bfloat16, however small their difference is."""
+    near = torch.tensor([-100.0, -102.5, -101.0], dtype=torch.bfloat16)
+    step = torch.nextafter(near[:1], torch.tensor([0.0], dtype=torch.bfloat16)) - near[:1]
+    assert step.item() == 0.5
+    other = near.clone()
+    other[0] += step[0]
+    logits = torch.stack([near, other]).double()
+    runs = metric(name, logits, [0, 0], [1, 1], logits[:1].expand(2, 3)).numpy()
+    least = effects.least_gap(name, 100.0, "bfloat16")
+    assert not effects.has_gap(runs[:1], runs[1:], least)
+    # The control: by the size of the metric, a step passes as something to recover.
+    by_metric = effects.least_gap(name, float(np.abs(runs).mean()), "bfloat16")
+    assert effects.has_gap(runs[:1], runs[1:], by_metric)
+
+
+def test_the_least_gap_is_from_the_logits_of_the_bare_runs() -> None:
+    behavior = built_in("paren-near-misses", 6, "paren-balancer")
+    model = load("paren-balancer", "cpu")
+    grid = make_grid(model.info, behavior, "z")
+    state = next(sweep(model, behavior, grid, "denoising", "logit_diff"))
+    runs = [
+        read_out(model, torch.tensor(ids), 0).logits for ids in (behavior.clean, behavior.corrupted)
+    ]
+    # Answer and foil are all the classes that there are, so one of them is the likeliest.
+    expected = float(torch.stack(runs).double().abs().amax(-1).mean())
+    assert state.logits == pytest.approx(expected, rel=1e-5)
+    assert state.logits != pytest.approx(float(np.abs(state.clean).mean()), rel=0.1)  # the control
 
 
 def test_a_mean_gap_below_the_least_is_refused_with_both_numbers() -> None:

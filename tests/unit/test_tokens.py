@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import (
     AddedToken,
+    Regex,
     Tokenizer,
     decoders,
     models,
@@ -25,7 +26,7 @@ from tokenizers import (
     processors,
 )
 
-from interp.errors import PromptTooLong, UnknownToken
+from interp.errors import BadInput, PromptTooLong, UnknownToken
 from interp.models import catalogue, tokens
 from interp.models.add import add, describe
 from interp.models.info import ModelInfo
@@ -362,7 +363,7 @@ def test_half_a_character(half: str) -> None:
     at = next(i for i, c in enumerate(half) if c > "\ud7ff")
     assert asked == f"The prompt has half a surrogate pair at character {at}."
     assert found == "That is no character."
-    assert works == f"{gpt2().name} reads: any text, cut into 345 tokens."
+    assert works == f"{gpt2().name} reads: any text, by a vocabulary of 345 tokens."
 
 
 def test_a_special_token_that_a_person_types_is_that_token() -> None:
@@ -474,3 +475,16 @@ def test_previews_need_no_torch(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[0] == "(345, 299)"
     assert done.stdout.splitlines()[1].endswith(" True")
     assert done.stdout.splitlines()[2] == "[]"
+
+
+def test_a_pattern_that_never_ends_is_a_sentence(tmp_path: Path) -> None:
+    """The tokenizer's library panics, which is no ``Exception``; nobody may see that."""
+    inner = byte_level()
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("(x+x+)+y"), "isolated")
+    model = saved(tmp_path / "never", inner)
+    assert tokens.encode(model, "ab").ids  # the control: other prompts are read
+    prompt = "x" * 24 + "zy"
+    asked, found, works = refused(BadInput, lambda: tokens.encode(model, prompt))
+    assert asked == f"The prompt {prompt!r} was to be cut into tokens."
+    assert found.startswith("The model's tokenizer fails on it: ")
+    assert works == "Change the prompt, or save the model's tokenizer again."
