@@ -30,7 +30,10 @@ def options(model: str) -> list[str]:
 def named(option: str) -> str:
     """Name an option as people read it."""
     found = kept.get(option) if kept.is_name(option) else None
-    return option if found is None else f"{found.label}: {len(found.pairs)} pairs"
+    if found is None:
+        return option
+    n = len(found.pairs)
+    return f"{found.label}: {n} pair{'s' if n > 1 else ''}"
 
 
 def typed(
@@ -80,9 +83,20 @@ def _bring(kind: str, behavior: str) -> None:
     except InterpError as error:
         parts.advice(error)
         return
-    label = file.name if file is not None else "pasted pairs"
+    said = "the pair" if len(found) == 1 else f"these {len(found)} pairs"
+    try:
+        about = alignment.report(str(state.value(kind, "model")), found)
+    except InterpError as error:
+        parts.advice(error)
+    else:
+        st.caption(parts.escape(str(about)))
+    label = st.text_input(
+        "Call them",
+        value=file.name if file is not None else "pasted pairs",
+        key=state.key(kind, "label"),
+    )
     st.button(
-        f"Use these {len(found)} pairs",
+        f"Use {said}",
         key=state.key(kind, "use table"),
         on_click=_use,
         args=(kind, behavior, found, label),

@@ -238,7 +238,7 @@ def best_cell(
         reason = "one half of the pairs has no gap: all are searched"
         held = (Absent(reason), Absent(reason))
     score = Score(
-        name=f"effect of the best cell ({name(row, col)}), on the pairs it was chosen on",
+        name=f"largest effect by size ({name(row, col)}), on the pairs it was chosen on",
         value=float(grid[row, col]),
         unit="of the gap",
         n=int(search.sum()),

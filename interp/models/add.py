@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from interp.errors import BadInput
+from interp.errors import BadInput, UnknownName
 from interp.models import catalogue, hub, registry
 from interp.models.checkpoint import Progress, open_checkpoint, read_json, weights_hash, within
 from interp.models.convert import used_tensors
@@ -22,6 +22,8 @@ from interp.models.vocabulary import tokenizer_file, vocabulary
 
 _SETTINGS = "tokenizer_config.json"
 _ANSWERS = Answers("tokens", (), -1)
+_LOCAL = "local/"
+_AROUND = ("file://", "https://huggingface.co/", "http://huggingface.co/", "huggingface.co/")
 # Their tokenizers add nothing of their own, and the field puts the end-of-text token in front.
 _START_IS_END = ("gpt2", "gpt_neox")
 
@@ -54,17 +56,22 @@ def describe(name: str, revision: str = "", called: str = "") -> Described:
         CannotLoad: It cannot be loaded, with the reason.
         BadInput: It is no name.
     """
-    name = name.strip()
+    name = _bare(name)
     if not name:
         raise BadInput("No model was named.", "", "Type a folder or a name of the hub: org/model.")
     if name in catalogue.bundled():
         raise BadInput(
             f"{name} was to be added.", "It comes with the app.", "Choose it in a list of models."
         )
+    added = registry.entries()
+    if name.startswith(_LOCAL) and name not in added and not _is_folder(name):
+        raise UnknownName.of("model", name, catalogue.names())
+    if name in added and added[name].info.source == "local":
+        name, called = str(added[name].info.folder), name
     if looks_like_path(name) or _is_folder(name):
         checkpoint = open_checkpoint(name)
         folder = checkpoint.folder
-        label = called or registry.free_name(f"local/{_plain(folder.name)}", folder)
+        label = called or registry.free_name(f"{_LOCAL}{_plain(folder.name)}", folder)
         info = _described(label, checkpoint.folder, checkpoint.config, source="local")
         used_tensors(checkpoint)
         return Described(info, None, 0)
@@ -187,6 +194,14 @@ def _start_token(info: ModelInfo, config: dict[str, Any]) -> int | None:
         given = config.get("bos_token_id")
     usable = isinstance(given, int) and 0 <= given < min(info.d_vocab, len(known.texts))
     return given if usable else None
+
+
+def _bare(name: str) -> str:
+    """Take off what is copied along with a path or a name: quotes, a scheme, the hub's address."""
+    bare = name.strip().strip("\"'")
+    for prefix in _AROUND:
+        bare = bare.removeprefix(prefix)
+    return bare.strip()
 
 
 def _plain(name: str) -> str:

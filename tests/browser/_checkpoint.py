@@ -11,11 +11,11 @@ from interp.behaviors import words
 END = "<|endoftext|>"
 
 
-def write(folder: Path, seed: int = 2) -> None:
+def write(folder: Path, seed: int = 9) -> None:
     """Write config.json, model.safetensors and tokenizer.json.
 
-    With this seed the answer's lead over the foil differs by a whole logit between the clean and
-    the corrupted prompts of ten pairs, so that there is something to recover.
+    With this seed the answer's lead over the foil differs by over half a logit between the clean
+    and the corrupted prompts of ten pairs, so that there is something to recover.
     """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel

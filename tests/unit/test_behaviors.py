@@ -293,7 +293,7 @@ def test_search_and_held_out_pairs_share_no_filler(name: str, model: str) -> Non
     assert from_pairs(model, made.pairs).clusters == ()
 
 
-def covers(name: str, n: int, trials: int = 100, *, counted: str = "groups") -> float:
+def covers(name: str, n: int, trials: int = 300, *, counted: str = "groups") -> float:
     """Share of held-out intervals that hold the mean effect of all words that there could be.
 
     Every word has an effect of its own (standard deviation 0.3) and every pair noise (0.1). The
