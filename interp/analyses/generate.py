@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,7 @@ BATCH = 6
 GREEDY = "greedy"
 _MOST_LINES = 5
 _LONGEST_QUOTE = 100
+_GREEDY = {"n_samples": 1, "top_k": 0, "top_p": 1.0, "seed": 0, "temperature": 0.0}
 
 
 class Generate(Spec):
@@ -79,7 +81,6 @@ class Generate(Spec):
             return fields  # the field's own check says it
         if not greedy:
             return fields
-        return {**fields, "n_samples": 1, "top_k": 0, "top_p": 1.0, "seed": 0, "temperature": 0.0}
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,7 @@ class Result:
         n_ctx: Number of positions of the model.
         n_asked: Tokens asked of each continuation.
         temperature: As asked; so the next three.
-        top_k: 0 for all outputs.
-        top_p: 1 for all outputs.
-        seed: Seed of the draws.
-        names: Name of each continuation.
-        texts: Text of each.
+        names: Name of each continuation, as ``texts`` has the text of each.
         tokens: Text of each token written.
         ends: Why each ended: "asked" (it has all its tokens), "context" (the model has no more
             positions), "special" (its last token is one), or "" (it goes on).
@@ -326,12 +323,8 @@ def _label(result: Result, row: int) -> str:
 
 def _cut(result: Result) -> str:
     steps = result.ids.shape[1]
-    if steps == result.n_asked:
-        return ""
-    return (
-        f" Of {result.n_asked} tokens asked {steps} fit behind the prompt: the model has "
-        f"{result.n_ctx} positions."
-    )
+    said = f" Of {result.n_asked} tokens asked {steps} fit behind the prompt: the model has "
+    return "" if steps == result.n_asked else f"{said}{result.n_ctx} positions."
 
 
 def _count(n: int, what: str) -> str:
