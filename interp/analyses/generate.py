@@ -75,12 +75,10 @@ class Generate(Spec):
         """Drop what is ignored without draws, so that one question has one spec and one key."""
         if not isinstance(fields, dict):
             return fields
-        try:
-            greedy = float(fields.get("temperature", 1.0)) == 0
-        except (TypeError, ValueError):
-            return fields  # the field's own check says it
-        if not greedy:
-            return fields
+        with suppress(TypeError, ValueError):  # what is no number, the field's own check says
+            if float(fields.get("temperature", 1.0)) == 0:
+                return fields | _GREEDY
+        return fields
 
 
 @dataclass(frozen=True)
