@@ -132,6 +132,7 @@ def _own_model(browser: Any, url: str, width: int) -> None:
         if run.is_enabled():
             run.click()
         page.get_by_text("What to ask next").last.wait_for(timeout=90_000)
+        page.wait_for_timeout(2500)
         _shoot(page, f"{name}-{width}")
 
 

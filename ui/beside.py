@@ -82,9 +82,9 @@ def same_limits(both: Sequence[Sequence[NamedFigure]]) -> None:
         bars = [t for figure in alike for t in figure.data if t.type == "bar"]
         flat = bool(bars) and all(t.orientation == "h" for t in bars)
         values = [float(v) for t in bars for v in t.x] if flat else []
-        if values:
+        if any(values):
             # Signed values keep their 0 in the middle.
-            top = 1.12 * max(abs(v) for v in values)
+            top = 1.35 * max(abs(v) for v in values)
             for figure in alike:
                 figure.update_xaxes(range=[-top if min(values) < 0 else 0, top])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def _row(name: str, here: fit.Device | None, where: dict[str, str | None]) -> di
         "positions": info.n_ctx,
         "precision": info.dtype,
         "weights": info.processing,
-        "from": info.revision or ("" if info.source == "bundled" else str(info.folder)),
+        "from": info.revision or ("" if info.source == "bundled" else _at_home(info.folder)),
         "state": f"loaded on {where[name]}" if name in where else "loads when asked",
     }
     if here is None:
@@ -103,6 +104,12 @@ def _row(name: str, here: fit.Device | None, where: dict[str, str | None]) -> di
     found = fit.check(info, here)
     fits = "yes" if found.fits else "no"
     return {**told, "takes": fit.gigabytes(found.bytes), "fits": fits}
+
+
+def _at_home(folder: Path) -> str:
+    """Write a folder as people do, from their home on."""
+    home = Path.home().resolve()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def _loading(rows: Sequence[WorkerRow]) -> None:

@@ -227,7 +227,7 @@ def show(name: str, figures: Sequence[NamedFigure] = ()) -> None:
     for i, score in enumerate(answer.analysis.scores(answer.result)):
         parts.score(score, key=f"score/{name}/{i}")
     parts.share(answer)
-    _next(answer)
+    _next(answer, stacked=bool(figures))
 
 
 def _precision(record: Record) -> None:
@@ -272,7 +272,7 @@ def _cell(answer: Answer, cell: dict[str, Any], where: str) -> None:
             parts.figure(named, key=f"cell/{where}/{answer.id}/{named.name}")
 
 
-def _next(answer: Answer) -> None:
+def _next(answer: Answer, *, stacked: bool) -> None:
     """Offer follow-up questions, prefilled from this answer."""
     if answer.analysis is None or answer.spec is None:
         return
@@ -281,7 +281,8 @@ def _next(answer: Answer) -> None:
     if not ups:
         return
     st.markdown("**What to ask next**")
-    for column, up in zip(st.columns(len(ups)), ups, strict=True):
+    columns = [st.container() for _ in ups] if stacked else st.columns(len(ups))
+    for column, up in zip(columns, ups, strict=True):
         if column.button(up.label, key=f"next/{answer.id}/{up.label}", width="stretch"):
             open_form(up.fields, parent=answer.id)
 

@@ -341,6 +341,8 @@ def _constant(result: Result) -> str:
     fixed = result.embed + (result.pos_embed or 0.0) + float(result.attn_bias.sum())
     fixed += result.norm_bias + result.unembed_bias
     gross = sum(abs(part.value) for part in parts(result))
+    if gross <= TIE * result.spread:
+        return "Every part is 0."
     text = f"Embeddings and biases give {signed(fixed)} of the {signed(result.difference)}"
     if abs(result.difference) <= 0.1 * gross:
         return f"{text}; the parts nearly cancel, their sizes add up to {gross:.2f}."

@@ -22,7 +22,13 @@ def ruler(score: Score) -> go.Figure:
             hovertemplate=f"null: {_part(score.null)}<extra></extra>",
         )  # fmt: skip
     ticks = [a for a in (score.floor, score.ceiling, score.constant) if isinstance(a, Anchor)]
-    for tick in ticks:
+    low, high = _limits(score)
+    near, below = 0.3 * (high - low), -1.0
+    before = -float("inf")
+    for tick in sorted(ticks, key=lambda a: a.value):
+        # Names of ticks that stand close go below one another.
+        below = below - 0.45 if tick.value - before < near else -1.0
+        before = tick.value
         figure.add_shape(
             type="line",
             x0=tick.value,
@@ -31,7 +37,7 @@ def ruler(score: Score) -> go.Figure:
             y1=0.6,
             line={"color": theme.NEUTRAL},
         )
-        figure.add_annotation(x=tick.value, y=-1.0, text=tick.name, showarrow=False)
+        figure.add_annotation(x=tick.value, y=below, text=tick.name, showarrow=False)
     held = isinstance(score.held_out, Anchor)
     if isinstance(score.interval, Interval):
         figure.add_shape(
@@ -50,7 +56,7 @@ def ruler(score: Score) -> go.Figure:
         hovertemplate=f"{theme.label(score.name, 80)}: %{{x:.3f}}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(title=f"{score.unit}", range=_limits(score))
-    figure.update_yaxes(visible=False, range=[-1.4, 0.9])
+    figure.update_yaxes(visible=False, range=[-1.4 - 0.45 * (len(ticks) > 1), 0.9])
     return theme.style(figure, height=150)
 
 

@@ -73,8 +73,8 @@ def describe(name: str, revision: str = "", called: str = "") -> Described:
         folder = checkpoint.folder
         label = called or registry.free_name(f"{_LOCAL}{_plain(folder.name)}", folder)
         info = _described(label, checkpoint.folder, checkpoint.config, source="local")
-        used_tensors(checkpoint)
-        return Described(info, None, 0)
+        count = sum(checkpoint.tensors[n].numel for n in used_tensors(checkpoint))
+        return Described(replace(info, n_parameters=count), None, 0)
     base, _, given = name.partition("@")
     remote = hub.look(base, revision or given)
     config = read_json(within(remote.folder, "config.json", (hub.cache(),)))
