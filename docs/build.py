@@ -24,7 +24,7 @@ IMAGES = ROOT / "docs" / "img"
 WIDTHS = (1440, 1024)
 _PATCHING = "/activation_patching"
 _NO_GAP = f"{_PATCHING}?clean=kmabcda&corrupted=kmabcea&answer=b&foil=m"
-_LONG = f"{_PATCHING}?model=paren-balancer&behavior=paren-near-misses&n_pairs=1000&site=resid_post"
+_LONG = f"{_PATCHING}?model=paren-balancer&behavior=paren-near-misses&n_pairs=1000&site=z_pos"
 _PAGES = {
     "home": "/",
     "models": "/models",

@@ -181,7 +181,7 @@ def test_double_click_reload_and_second_tab_are_one_job(server: Server, browser:
 def test_cancel_keeps_what_was_computed(server: Server, browser: Any) -> None:
     url = (
         f"{server.url}/activation_patching?model=paren-balancer"
-        "&behavior=paren-near-misses&n_pairs=1000&site=resid_post"
+        "&behavior=paren-near-misses&n_pairs=1000&site=z_pos"
     )
     page = open_page(browser, url)
     page.get_by_role("button", name="Run", exact=True).click()
