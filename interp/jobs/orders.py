@@ -64,19 +64,19 @@ def carry_out(store: Store, order: Order, residents: Residents) -> None:
 
 def _add(what: dict[str, Any], residents: Residents, progress: Progress) -> str:
     """Add a model and load it; one that turns out not to be readable is not left in the table."""
-    before = registry.entries()
+    before = catalogue.names()
     name = add(
         what["name"],
         revision=what["revision"],
+        called=what.get("called", ""),
         variant=(what["processing"], what["dtype"]),
         progress=progress,
     ).name
     try:
         residents.get(name, progress)
     except CannotLoad:
-        base = registry.split(name)[0]
-        if base not in before:
-            registry.forget(base)
+        if name not in before:
+            registry.forget(name)
         raise
     return name
 

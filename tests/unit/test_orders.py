@@ -355,3 +355,24 @@ def test_a_measurement_that_fails_is_not_the_orders_failure(
     done = carried_out(store, "add", adding(folder, dtype="bfloat16"), held)
     assert done.state == "done"
     assert list(held.sizes()) == ["local/model:bfloat16"]
+
+
+def test_a_model_is_called_as_asked(store: Store, tmp_path: Path) -> None:
+    what = {**adding(checkpoint(tmp_path / "model")), "called": "local/mine"}
+    assert carried_out(store, "add", what, Residents("cpu")).made == "local/mine"
+    assert "local/model" not in catalogue.names()  # the control: its own name
+
+
+def test_only_the_variant_that_cannot_be_loaded_goes(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint(tmp_path / "model")
+    assert carried_out(store, "add", adding(folder), Residents("cpu")).made == "local/model"
+
+    def refuse(*_: object) -> None:
+        raise CannotLoad("It was to be loaded.")
+
+    monkeypatch.setattr(Residents, "get", refuse)
+    what = {**adding(folder), "dtype": "bfloat16"}
+    assert carried_out(store, "add", what, Residents("cpu")).state == "failed"
+    assert [n for n in catalogue.names() if n.startswith("local/")] == ["local/model"]
