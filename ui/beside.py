@@ -24,7 +24,7 @@ def ask(kind: str, fields: dict[str, Any]) -> dict[str, Any] | None:
 
     Only kinds that are asked of one prompt have one.
     """
-    by_type = by_type_of(kind)
+    by_type = state.by_type(kind)
     if not {"model", "prompt"} <= set(by_type):
         return None
     state.seed(kind, {name: state.param(name) for name in FIELDS})
@@ -58,7 +58,7 @@ def params(kind: str) -> dict[str, str]:
 
 def title(kind: str, fields: dict[str, Any]) -> str:
     """Name one of the two by what may differ."""
-    by_type = by_type_of(kind)
+    by_type = state.by_type(kind)
     return parts.short(f"{fields[by_type['model']]} · {fields[by_type['prompt']]!r}", 120)
 
 
@@ -93,12 +93,6 @@ def left_open(kind: str, fields: dict[str, Any]) -> list[str]:
     """List the outputs that the form leaves to the model, and that may differ between the two."""
     spec = analyses.get(kind).spec
     return [n for n in spec.model_fields if kind_of(spec, n) == "answer" and not fields.get(n)]
-
-
-def by_type_of(kind: str) -> dict[str, str]:
-    """Return the field of each type of a kind's questions (the last where several have one)."""
-    spec = analyses.get(kind).spec
-    return {kind_of(spec, name): name for name in spec.model_fields}
 
 
 def heading(kind: str, fields: dict[str, Any]) -> None:

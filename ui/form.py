@@ -72,7 +72,7 @@ def _rows(names: list[str], spec: Any) -> list[list[str]]:
 
 def _hidden(kind: str, spec: Any) -> set[str]:
     """Pairs are hidden where a behavior is chosen, the number of pairs where none is."""
-    by_type = {kind_of(spec, name): name for name in spec.model_fields}
+    by_type = state.by_type(kind)
     if "behavior" not in by_type:
         return set()
     chosen = state.value(kind, by_type["behavior"]) not in ("", pairs.TYPED, None)

@@ -246,9 +246,8 @@ def _fit_in_words(found: fit.Fit, about: Described, asked: int) -> str:
     return (
         f"Fits on {found.device.name}: {fit.gigabytes(found.weights + found.buffers)} of weights "
         f"and {fit.gigabytes(found.forward)} for a prompt of {found.prompt} "
-        f"tokens{all_of_them}, "
-        f"{fit.gigabytes(found.bytes)} with margin; {fit.gigabytes(found.device.room)} are free "
-        f"or can be freed.{freed}{fetch}"
+        f"tokens{all_of_them}, {fit.gigabytes(found.bytes)} with margin; "
+        f"{fit.gigabytes(found.device.room)} are free or can be freed.{freed}{fetch}"
     )
 
 
@@ -365,6 +364,6 @@ def _fields(name: str, example: dict[str, Any]) -> dict[str, Any]:
     if "prompt" in fields:
         fields["prompt"] = example["clean"]
     for part in ("answer", "foil"):
-        if part in fields and example.get("follow", True):
+        if part in fields:
             fields[part] = example[part]
     return {"kind": example["kind"], **fields}

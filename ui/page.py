@@ -98,13 +98,13 @@ def ask(kind: str) -> list[Asked]:
 
 def _other_looks(kind: str, fields: dict[str, Any]) -> None:
     """Offer the other ways to look at the same model and prompt."""
-    mine = beside.by_type_of(kind)
+    mine = state.by_type(kind)
     if analyses.get(kind).page[0] != "Look" or "prompt" not in mine:
         return
     row = st.container(horizontal=True, vertical_alignment="center")
     row.caption("The same model and prompt:", width="content")
     for other in analyses.in_group("Look"):
-        theirs = beside.by_type_of(other)
+        theirs = state.by_type(other)
         if not {"model", "prompt"} <= set(theirs):
             continue
         same = {theirs[part]: fields[mine[part]] for part in ("model", "prompt")}

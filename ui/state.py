@@ -51,32 +51,36 @@ def example(kind: str) -> dict[str, Any]:
     return {name: fields[name] for name in analysis.spec.model_fields}
 
 
+def by_type(kind: str) -> dict[str, str]:
+    """Return the field of each type of a kind's questions (the last where several have one)."""
+    spec = analyses.get(kind).spec
+    return {kind_of(spec, name): name for name in spec.model_fields}
+
+
 def start(kind: str, model: str) -> dict[str, Any]:
     """Return fields that make sense for a model: from its card's examples."""
-    spec = analyses.get(kind).spec
-    by_type = {kind_of(spec, name): name for name in spec.model_fields}
-    fields: dict[str, Any] = {by_type["model"]: model}
+    spec, named = analyses.get(kind).spec, by_type(kind)
+    fields: dict[str, Any] = {named["model"]: model}
     card = catalogue.card(model).facts
     # An example of another kind has a prompt that the model reads, too.
     for one in sorted(card.get("examples", ()), key=lambda e: e["kind"] != kind)[:1]:
-        if "pairs" in by_type:
-            fields[by_type["pairs"]] = [{p: one[p] for p in PAIR_PARTS}]
-        if "prompt" in by_type:
-            fields[by_type["prompt"]] = one["clean"]
+        if "pairs" in named:
+            fields[named["pairs"]] = [{p: one[p] for p in PAIR_PARTS}]
+        if "prompt" in named:
+            fields[named["prompt"]] = one["clean"]
     for name in spec.model_fields:
         if kind_of(spec, name) in ("behavior", "answer"):
             fields[name] = ""
     for first in ("layer", "head"):
-        if first in by_type:
-            fields[by_type[first]] = 0
+        if first in named:
+            fields[named[first]] = 0
     return fields
 
 
 def usual(kind: str, model: str) -> dict[str, Any]:
     """Return what a form holds of itself: the kind's example, made fit for another model."""
-    fields, spec = example(kind), analyses.get(kind).spec
-    name = next(n for n in spec.model_fields if kind_of(spec, n) == "model")
-    if model == fields[name] or model not in catalogue.names():
+    fields = example(kind)
+    if model == fields[by_type(kind)["model"]] or model not in catalogue.names():
         return fields
     return fields | start(kind, model)
 

@@ -12,7 +12,14 @@ from typing import Any
 
 from interp.errors import BadInput, UnknownName
 from interp.models import catalogue, hub, registry
-from interp.models.checkpoint import Progress, open_checkpoint, read_json, weights_hash, within
+from interp.models.checkpoint import (
+    Checkpoint,
+    Progress,
+    open_checkpoint,
+    read_json,
+    weights_hash,
+    within,
+)
 from interp.models.convert import used_tensors
 from interp.models.families import architecture
 from interp.models.fit import stored_values
@@ -73,8 +80,7 @@ def describe(name: str, revision: str = "", called: str = "") -> Described:
         folder = checkpoint.folder
         label = called or registry.free_name(f"{_LOCAL}{_plain(folder.name)}", folder)
         info = _described(label, checkpoint.folder, checkpoint.config, source="local")
-        count = sum(checkpoint.tensors[n].numel for n in used_tensors(checkpoint))
-        return Described(replace(info, n_parameters=count), None, 0)
+        return Described(replace(info, n_parameters=_count(checkpoint)), None, 0)
     base, _, given = name.partition("@")
     remote = hub.look(base, revision or given)
     config = read_json(within(remote.folder, "config.json", (hub.cache(),)))
@@ -115,8 +121,8 @@ def add(
     registry.split(catalogue.variant(found.info, *variant).name)
     if found.remote is not None:
         hub.fetch(found.remote, progress)
-    checkpoint = open_checkpoint(found.info.folder, _roots(found.info.source))
-    count = sum(checkpoint.tensors[name].numel for name in used_tensors(checkpoint))
+    checkpoint = open_checkpoint(found.info.folder, hub.roots(found.info.source))
+    count = _count(checkpoint)
     stamps = checkpoint.stamps  # before they are read: a change from here on is noticed
     weights = weights_hash(checkpoint, progress)
     info = replace(found.info, weights=weights, n_parameters=count)
@@ -143,6 +149,11 @@ def known(name: str) -> ModelInfo:
     return add(base, variant=(processing, dtype))
 
 
+def _count(checkpoint: Checkpoint) -> int:
+    """Count the values of the tensors that are used, after checking names and shapes."""
+    return sum(checkpoint.tensors[name].numel for name in used_tensors(checkpoint))
+
+
 def _is_folder(name: str) -> bool:
     try:
         return Path(name).expanduser().is_dir()
@@ -150,19 +161,11 @@ def _is_folder(name: str) -> bool:
         return False
 
 
-def _roots(source: str) -> tuple[Path, ...] | None:
-    return (hub.cache(),) if source == "hub" else None
-
-
 def _described(label: str, folder: Path, config: dict[str, Any], *, source: Any) -> ModelInfo:
-    registry.check_name(label)
-    if label in catalogue.bundled():
-        raise BadInput(
-            f"The name {label!r} was given.", "A bundled model has it.", "Choose another."
-        )
+    catalogue.check_new_name(label)
     shape = architecture(config)
     info = catalogue.of_shape(label, shape.transformer, answers=_ANSWERS, weights="", folder=folder)
-    file = tokenizer_file(folder, registry.folder() / "tokenizers", shape.family, _roots(source))
+    file = tokenizer_file(folder, registry.folder() / "tokenizers", shape.family, hub.roots(source))
     info = replace(
         info,
         source=source,
@@ -185,7 +188,7 @@ def _start_token(info: ModelInfo, config: dict[str, Any]) -> int | None:
         return None
     told: dict[str, Any] = {}
     if (info.folder / _SETTINGS).exists():
-        told = read_json(within(info.folder, _SETTINGS, _roots(info.source)))
+        told = read_json(within(info.folder, _SETTINGS, hub.roots(info.source)))
     text = told.get("bos_token")
     if isinstance(text, dict):
         text = text.get("content")

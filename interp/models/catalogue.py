@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from interp.errors import CannotLoad, UnknownName
+from interp.errors import BadInput, CannotLoad, UnknownName
 from interp.models import registry, tokens
 from interp.models.families import why_not_foldable
 from interp.models.info import Answers, ModelInfo
@@ -48,6 +48,19 @@ def names() -> tuple[str, ...]:
         for variant in entry.variants
     ]
     return (*bundled(), *added)
+
+
+def check_new_name(name: str) -> None:
+    """Refuse a name that an added model cannot have.
+
+    Raises:
+        BadInput: It has characters that names do not have, or a bundled model has it.
+    """
+    registry.check_name(name)
+    if name in bundled():
+        raise BadInput(
+            f"The name {name!r} was given.", "A bundled model has it.", "Choose another."
+        )
 
 
 def info(name: str) -> ModelInfo:

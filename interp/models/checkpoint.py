@@ -254,6 +254,7 @@ def weight_names(
     pickled = sorted(name for name in listed if _PICKLES.fullmatch(name))
     raise CannotLoad(
         asked,
+        # why: the sentence that refuses a pickle has to name it; nothing here opens one.
         f"Its weights are in {pickled[0]}, a pickle, which can run code when it is opened; "
         "it was not opened."
         if pickled

@@ -78,6 +78,11 @@ def cache() -> Path:
     return Path(constants.HF_HUB_CACHE).expanduser().resolve()
 
 
+def roots(source: str) -> tuple[Path, ...] | None:
+    """Return the folders that files of a source must lie under; None for the settings' own."""
+    return (cache(),) if source == "hub" else None
+
+
 def official(name: str) -> str:
     """Return the hub's name for a name of TransformerLens; any other is left as it is."""
     found = aliases().get(name, name)

@@ -21,7 +21,7 @@ from interp.models.checkpoint import Checkpoint, Progress, open_checkpoint
 from interp.models.info import BYTES, DTYPES, ModelInfo
 from interp.models.paths import shown
 
-_MADE_BY_THE_CLASS = (".mask", ".IGNORE", ".rotary_sin", ".rotary_cos")
+MADE_BY_THE_CLASS = (".mask", ".IGNORE", ".rotary_sin", ".rotary_cos")
 """Buffers that the model class makes itself."""
 
 
@@ -155,8 +155,7 @@ def _weights(info: ModelInfo, dtype: torch.dtype, progress: Progress | None) -> 
         registry.check_unchanged(registry.entries()[registry.split(info.name)[0]])
     if info.source in ("bundled", "notebook"):
         return {n: t.to(dtype) for n, t in load_file(info.folder / "weights.safetensors").items()}
-    roots = (hub.cache(),) if info.source == "hub" else None
-    return read_weights(open_checkpoint(info.folder, roots), dtype, progress)
+    return read_weights(open_checkpoint(info.folder, hub.roots(info.source)), dtype, progress)
 
 
 def read_weights(
@@ -202,7 +201,7 @@ def read_weights(
 def _fill(hooked: Any, info: ModelInfo, weights: dict[str, Tensor]) -> None:
     """Put weights into the model, which has a place for each and none besides."""
     missing, unexpected = hooked.load_state_dict(weights, strict=False, assign=True)
-    lost = [key for key in missing if not key.endswith(_MADE_BY_THE_CLASS)]
+    lost = [key for key in missing if not key.endswith(MADE_BY_THE_CLASS)]
     if lost or unexpected:
         raise RuntimeError(f"{info.name}: weights do not fit the shape: {lost} {unexpected}")
 

@@ -19,7 +19,7 @@ from interp.models import catalogue, registry
 from interp.models.add import add
 from interp.models.checkpoint import shape_hash
 from interp.models.info import Answers, ModelInfo
-from interp.models.load import LoadedModel
+from interp.models.load import MADE_BY_THE_CLASS, LoadedModel
 from interp.models.vocabulary import vocabulary
 
 # What a configuration says beside the shape: where it runs, where it comes from, how it began.
@@ -29,7 +29,6 @@ _NOT_SHAPE = (
     "checkpoint_index", "checkpoint_label_type", "checkpoint_value", "trust_remote_code",
     "load_in_4bit", "tokenizer_prepends_bos", "default_prepend_bos",
 )  # fmt: skip
-_BUFFERS = (".mask", ".IGNORE", ".rotary_sin", ".rotary_cos")
 
 
 def push(name: str, model: Any, tokenizer: Any = None) -> ModelInfo:
@@ -50,16 +49,10 @@ def push(name: str, model: Any, tokenizer: Any = None) -> ModelInfo:
 
     Cost: writes the weights once (a folder stays where it is) and reads them once.
     """
-    registry.check_name(name)
-    if name in catalogue.bundled():
-        raise BadInput(
-            f"The name {name!r} was given.", "A bundled model has it.", "Choose another."
-        )
+    catalogue.check_new_name(name)
     if isinstance(model, LoadedModel):
-        model, tokenizer = (
-            model.hooked,
-            tokenizer or vocabulary(str(model.info.tokenizer)).tokenizer,
-        )
+        tokenizer = tokenizer or vocabulary(str(model.info.tokenizer)).tokenizer
+        model = model.hooked
     if isinstance(model, str | Path):
         return add(str(Path(model).expanduser().resolve()), called=name)
     if _is_hooked(model):
@@ -104,7 +97,7 @@ def _of_transformers(folder: Path, model: Any, tokenizer: Any) -> None:
 def _hooked(name: str, model: Any, tokenizer: Any) -> ModelInfo:
     told = model.cfg.to_dict() if hasattr(model.cfg, "to_dict") else vars(model.cfg)
     shape = {k: v for k, v in told.items() if k not in _NOT_SHAPE and _is_plain(v)}
-    weights = {k: v for k, v in model.state_dict().items() if not k.endswith(_BUFFERS)}
+    weights = {k: v for k, v in model.state_dict().items() if not k.endswith(MADE_BY_THE_CLASS)}
 
     def write(folder: Path) -> None:
         _write_tokenizer(folder, tokenizer)

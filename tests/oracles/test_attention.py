@@ -31,13 +31,18 @@ from interp.models.add import add
 from interp.models.load import LoadedModel, build, load
 from interp.models.tokens import encode, text_of
 from tests.oracles import _formulas, _models
-from tests.oracles._formulas import Array, Formula, gelu_new
+from tests.oracles._formulas import (
+    ROUNDINGS,
+    Array,
+    Formula,
+    gelu_new,
+    rounding_of_weights,
+)
 from tests.unit._checkpoints import PROMPT, change, checkpoint
 from tests.unit.test_tokens import metaspace, saved
 
 KIND = "attention"
 FLOAT32, FLOAT64 = 1e-5, 1e-10  # tolerances, of the standard deviation of what is compared
-ROUNDINGS = 4  # float32 may be off by so many times what rounding the weights alone does
 FAR = 1e3
 PRECISIONS = ((torch.float32, FLOAT32), (torch.float64, FLOAT64))
 PROMPTS = {"induction-handmade": "kmabcdkmabcdq", "paren-balancer": "(()())(()))()"}
@@ -87,24 +92,6 @@ def exchanged(formula: Formula) -> Formula:
     )
 
 
-def rounding_of_weights(formula: Formula, ids: Ids) -> float:
-    """How far the patterns move if weights are off by up to half a unit of float32's last place.
-
-    No float32 computation can be held to less. The paren balancer has large attention scores and
-    moves further than the other models.
-    """
-    rng, exact = np.random.default_rng(0), by_formula(formula, ids)
-    moved: list[float] = []
-    for _ in range(5):
-        weights = {
-            name: w * (1 + (rng.random(w.shape) - 0.5) * 2.0**-23)
-            for name, w in formula.weights.items()
-        }
-        near = by_formula(replace(formula, weights=weights), ids)
-        moved.append(float(np.abs(near - exact).max() / exact.std()))
-    return max(moved)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_pattern_equals_the_formulas(name: str, ledger: Note) -> None:
     for dtype, tolerance in PRECISIONS:
@@ -113,7 +100,8 @@ def test_every_pattern_equals_the_formulas(name: str, ledger: Note) -> None:
         ours = np.stack([look(model, torch.tensor(ids), i).pattern.numpy() for i in layers])
         exact = by_formula(formula, ids)
         if dtype == torch.float32:
-            tolerance = max(tolerance, ROUNDINGS * rounding_of_weights(formula, ids))
+            moved = rounding_of_weights(formula, ids, by_formula)
+            tolerance = max(tolerance, ROUNDINGS * moved / exact.std())
         deviation = assert_close(ours, exact, tolerance)
         wrong = {
             "the other mask": by_formula(replace(formula, causal=not formula.causal), ids),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,17 @@ from interp.methods.lens import Lens, logit_lens
 from interp.models.load import LoadedModel, load
 from interp.models.tokens import encode
 from tests.oracles import _formulas, _models
-from tests.oracles._formulas import Array, Formula, gelu_new, log_softmax
+from tests.oracles._formulas import (
+    ROUNDINGS,
+    Array,
+    Formula,
+    gelu_new,
+    log_softmax,
+    rounding_of_weights,
+)
 
 KIND = "logit_lens"
 FLOAT32, FLOAT64 = 1e-5, 1e-10  # tolerances, of the standard deviation of the model's own logits
-ROUNDINGS = 4  # float32 may be off by so many times what rounding the weights alone does
 FAR = 1e3
 
 Note = Callable[..., None]
@@ -58,29 +63,16 @@ def all_log_probs(lens: Lens) -> Array:
     return np.stack([lens.log_probs(depth).numpy() for depth in range(len(lens.streams))])
 
 
+def readings(formula: Formula, ids: NDArray[np.int64]) -> Array:
+    """Log-probabilities at each depth by the formulas."""
+    return log_softmax(by_formula(formula, ids))
+
+
 def assert_same_readings(lens: Lens, logits: Array, scale: float, tolerance: float) -> float:
     """Compare log-probabilities; return the largest deviation in units of ``scale``."""
     off = float(np.abs(all_log_probs(lens) - log_softmax(logits)).max() / scale)
     assert off <= tolerance, f"off by {off:.2g}"
     return off
-
-
-def rounding_of_weights(formula: Formula, ids: NDArray[np.int64]) -> float:
-    """How far the readings move if every weight is off by up to half of float32's last place.
-
-    No float32 computation can be held to less. The paren balancer is steep between its classes and
-    moves 20 times further than the other models.
-    """
-    rng, exact = np.random.default_rng(0), log_softmax(by_formula(formula, ids))
-    moved: list[float] = []
-    for _ in range(5):
-        weights = {
-            name: w * (1 + (rng.random(w.shape) - 0.5) * 2.0**-23)
-            for name, w in formula.weights.items()
-        }
-        near = by_formula(replace(formula, weights=weights), ids)
-        moved.append(float(np.abs(log_softmax(near) - exact).max()))
-    return max(moved)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,7 +82,8 @@ def test_every_reading_equals_the_formulas(name: str, ledger: Note) -> None:
         lens, logits = logit_lens(model, torch.tensor(ids)), by_formula(formula, ids)
         scale = float(logits[-1].std())
         if dtype == torch.float32:
-            tolerance = max(tolerance, ROUNDINGS * rounding_of_weights(formula, ids) / scale)
+            moved = rounding_of_weights(formula, ids, readings)
+            tolerance = max(tolerance, ROUNDINGS * moved / scale)
         deviation = assert_same_readings(lens, logits, scale, tolerance)
         wrong = {"a layer too early": by_formula(formula, ids, off=1)}
         if formula.norm:
