@@ -11,7 +11,7 @@ import streamlit as st
 from interp import analyses
 from interp.analyses._fields import kind_of
 from interp.figures.named import NamedFigure
-from interp.models import catalogue
+from interp.models import catalogue, tokens
 from ui import parts, state
 
 _WRITTEN = 8
@@ -40,9 +40,14 @@ def ask(kind: str, fields: dict[str, Any]) -> dict[str, Any] | None:
             key=state.key(kind, "beside_model"),
             format_func=lambda name: name or "the same",
         )
-        prompt = right.text_input(
-            "Another prompt", key=state.key(kind, "beside_prompt"), placeholder="the same"
-        )
+        info = catalogue.info(model or fields[by_type["model"]])
+        with right:
+            prompt = parts.prompt(
+                "Another prompt",
+                lines=not tokens.is_spelled(info),
+                key=state.key(kind, "beside_prompt"),
+                placeholder="the same",
+            )
     if not model and not prompt:
         return None
     second = {**fields, by_type["model"]: model or fields[by_type["model"]]}

@@ -136,10 +136,7 @@ def _kept(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
 def _prompt(kind: str, name: str) -> str:
     info = catalogue.info(_current_model(kind))
     key, tip = state.key(kind, name), glossary.tip("prompt")
-    if tokens.is_spelled(info):
-        text = st.text_input("Prompt", key=key, help=tip)
-    else:
-        text = st.text_area("Prompt", key=key, help=tip, height=68)
+    text = parts.prompt("Prompt", lines=not tokens.is_spelled(info), key=key, help=tip)
     _preview(info, text)
     return text
 

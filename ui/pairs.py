@@ -40,16 +40,15 @@ def typed(
     kind: str, info: ModelInfo, answer: Callable[[str, str, str], str], behavior: str
 ) -> list[dict[str, str]]:
     """Draw the editor of typed pairs and the place to bring a table; return the typed pairs."""
+    lines = not tokens.is_spelled(info)
     left, right = st.columns(2)
     with left:
-        clean = st.text_input(
-            "Clean prompt", key=state.key(kind, "clean"), help=glossary.tip("clean")
-        )
+        key, tip = state.key(kind, "clean"), glossary.tip("clean")
+        clean = parts.prompt("Clean prompt", lines=lines, key=key, help=tip)
         right_answer = answer(kind, "answer", "Answer of the clean prompt")
     with right:
-        corrupted = st.text_input(
-            "Corrupted prompt", key=state.key(kind, "corrupted"), help=glossary.tip("corrupted")
-        )
+        key, tip = state.key(kind, "corrupted"), glossary.tip("corrupted")
+        corrupted = parts.prompt("Corrupted prompt", lines=lines, key=key, help=tip)
         foil = answer(kind, "foil", "Foil")
     strips(info, clean, corrupted)
     with st.expander("Many pairs", expanded=bool(state.value(kind, "more"))):

@@ -75,6 +75,13 @@ def plain(text: str) -> str:
     return "".join(c for c in text if c.isprintable()).strip()
 
 
+def prompt(label: str, *, lines: bool, **options: Any) -> str:
+    """Draw a field for a prompt; one that can have line breaks must not lose them."""
+    if lines:
+        return st.text_area(label, height=68, **options) or ""
+    return st.text_input(label, **options) or ""
+
+
 def tokens(
     texts: Sequence[str | None],
     *,
