@@ -17,8 +17,9 @@ from interp.models.sites import RESIDUAL, components
 from ui import glossary, pairs, parts, state
 
 _SITES = {name: name for name in RESIDUAL} | {
-    "z": "z, all positions",
-    "z_pos": "z, by position",
+    f"{name}{suffix}": f"{name}, {where}"
+    for name in ("z", "q", "k", "v", "pattern", "result")
+    for suffix, where in (("", "all positions"), ("_pos", "by position"))
 }
 _CHOICES = {name: words for name, (words, _) in METRICS.items()}
 _MOST_OUTPUTS = 300
@@ -294,6 +295,11 @@ def _number(kind: str, name: str) -> float:
     )
 
 
+def _places(kind: str, name: str) -> str:
+    field = analyses.get(kind).spec.model_fields[name]
+    return st.text_input(_label(kind, name), key=state.key(kind, name), help=field.description)
+
+
 def _bounded(kind: str, name: str) -> tuple[Any, tuple[Any, Any]]:
     spec = analyses.get(kind).spec
     return spec.model_fields[name], limits(spec, name)
@@ -328,6 +334,7 @@ _DRAW = {
     "choice": _choice,
     "layer": _layer,
     "head": _head,
+    "places": _places,
     "whole": _whole_number,
     "number": _number,
 }

@@ -50,6 +50,8 @@ Seed = Annotated[int, Kind("seed"), Field(ge=0, le=2**31 - 1)]
 Layer = Annotated[int, Kind("layer"), Field(ge=0)]
 Head = Annotated[int, Kind("head"), Field(ge=0)]
 Sites = Annotated[SiteChoice, Kind("site")]
+Places = Annotated[str, Kind("places"), Field(max_length=2000)]
+"""Sites of a model, between commas: ``L5H3.z, L2.mlp_out@4``. Label by ``title``."""
 Whole = Annotated[int, Kind("whole")]
 """A whole number; a spec gives its limits by ``Field(ge=, le=)`` and its label by ``title``."""
 Number = Annotated[float, Kind("number")]
@@ -69,6 +71,7 @@ KINDS = (
     "choice",
     "layer",
     "head",
+    "places",
     "whole",
     "number",
 )

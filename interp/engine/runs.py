@@ -1,4 +1,4 @@
-"""Forward passes that record or overwrite activations."""
+"""A model's own forward passes, with hooks that record or change activations."""
 
 from __future__ import annotations
 
@@ -22,27 +22,6 @@ class Recorded:
 
     logits: Float[Tensor, "row d_vocab"]
     acts: dict[tuple[str, int], Tensor]
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Overwrite ``component`` of ``layer`` in some rows of a batch.
-
-    Attributes:
-        component: Name as in ``interp.models.sites``.
-        layer: Counted from 0.
-        rows: Rows of the batch to change.
-        pos: Position of each of these rows, or None for all positions.
-        head: Head of each of these rows, or None where the component has no heads.
-        values: New activations: ``[row, width]`` at one position, ``[row, pos, width]`` at all.
-    """
-
-    component: str
-    layer: int
-    rows: Int[Tensor, "edited"]
-    pos: Int[Tensor, "edited"] | None
-    head: Int[Tensor, "edited"] | None
-    values: Tensor
 
 
 def read_out(
@@ -69,7 +48,7 @@ def read_out(
 
             return save
 
-        logits = _forward(model, ids[rows], read, [(name, saver(name)) for name in keep])
+        logits = run_with(model, ids[rows], read, [(name, saver(name)) for name in keep])
         return Recorded(logits, acts)
 
     parts = _in_batches(model, ids, batch)
@@ -77,23 +56,6 @@ def read_out(
         torch.cat([p.logits for p in parts]),
         {name: torch.cat([p.acts[name] for p in parts]) for name in keep},
     )
-
-
-def patched(
-    model: LoadedModel, ids: Int[Tensor, "row pos"], read: int, edits: Sequence[Edit]
-) -> Float[Tensor, "row d_vocab"]:
-    """Run prompts of one length with activations overwritten; return the logits at ``read``.
-
-    The edits of one layer and component are applied in the order given.
-
-    Cost: one forward pass over ``row x pos`` tokens.
-    """
-
-    def batch(rows: Tensor) -> Recorded:
-        hooks = [((e.component, e.layer), _writer(e, rows)) for e in edits]
-        return Recorded(_forward(model, ids[rows], read, hooks), {})
-
-    return torch.cat([p.logits for p in _in_batches(model, ids, batch)])
 
 
 def unembed(
@@ -114,27 +76,7 @@ def hook_count(model: LoadedModel) -> int:
     )
 
 
-def _writer(edit: Edit, rows: Tensor) -> Callable[..., Tensor]:
-    # A halved batch holds a part of the rows: find where each edited row stands in it, if at all.
-    start, count = int(rows[0]), len(rows)
-    inside = (edit.rows >= start) & (edit.rows < start + count)
-    at = edit.rows[inside] - start
-    pos = None if edit.pos is None else edit.pos[inside]
-    head = None if edit.head is None else edit.head[inside]
-    values = edit.values[inside]
-
-    def write(act: Tensor, hook: Any) -> Tensor:
-        if pos is None:
-            where = (at, slice(None)) if head is None else (at, slice(None), head)
-        else:
-            where = (at, pos) if head is None else (at, pos, head)
-        act[where] = values.to(act.dtype)
-        return act
-
-    return write
-
-
-def _forward(
+def run_with(
     model: LoadedModel,
     ids: Tensor,
     read: int,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from interp.jobs.provenance import versions
-from interp.jobs.residents import memory
+from interp.models.memory import memory
 
 
 def describe(device: torch.device, *, memory_only: bool = False) -> dict[str, Any]:

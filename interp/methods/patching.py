@@ -7,6 +7,7 @@
 3. Read the metric at the answer position.
 
 Cells that cannot matter by the model's structure are not run; ``interp.methods.grids`` says which.
+How the runs are made, and why that is exact, is said in ``interp.engine.stack``.
 
 Source: Heimersheim & Nanda, "How to use and interpret activation patching" (2024);
 Zhang & Nanda, "Towards best practices of activation patching" (ICLR 2024).
@@ -14,27 +15,31 @@ Zhang & Nanda, "Towards best practices of activation patching" (ICLR 2024).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.axes import Mask, PairGrid, PerPair
 from interp.behaviors import Behavior
-from interp.engine import Edit, patched, read_out
-from interp.methods.grids import Grid, cells_that_cannot_matter
-from interp.methods.metrics import metric
-from interp.models.batches import rows_per_batch
+from interp.engine import Edits, Runs, Take, Trace, how, patched, trace
+from interp.methods.grids import Grid, coarse_first, pairs_that_cannot_matter
+from interp.methods.metrics import Asked
 from interp.models.load import LoadedModel
+from interp.models.sites import Site
+
+Cell = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Metric of each pair for each patch, NaN where not computed yet, and of the two bare runs.
 
-    ``logits`` is the mean size of the bare runs' logits, which tells how they are rounded.
+    ``logits`` is the mean size of the bare runs' logits, which tells how they are rounded; ``how``
+    says in a sentence how the patched runs were computed.
     """
 
     values: PairGrid
@@ -43,52 +48,60 @@ class Sweep:
     inert: Mask
     fraction: float
     logits: float
+    how: str = ""
 
 
-@dataclass(frozen=True)
-class _Ask:
-    """What is asked of every pair."""
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The pairs of one length, run bare.
 
-    behavior: Behavior
-    grid: Grid
-    direction: str
-    metric: str
-
-    def measure(self, logits: Tensor, pairs: list[int], clean: Tensor) -> PerPair:
-        """Read the metric off the logits of these pairs."""
-        answers = [self.behavior.answers[i] for i in pairs]
-        foils = [self.behavior.foils[i] for i in pairs]
-        return metric(self.metric, logits, answers, foils, clean).numpy()
-
-    def size(self, logits: Tensor, pairs: list[int]) -> PerPair:
-        """Return the largest size among the logits of the answer, the foil and the likeliest."""
-        logits = logits.cpu().double()
-        rows = torch.arange(len(logits))
-        foils = [self.behavior.foils[i] for i in pairs]
-        answers = [self.behavior.answers[i] for i in pairs]
-        # Without a foil the index is -1: the answer stands in for it.
-        others = [
-            foil if foil >= 0 else answer for foil, answer in zip(foils, answers, strict=True)
-        ]
-        read = [logits[rows, answers], logits[rows, others], logits.amax(-1)]
-        return torch.stack(read).abs().amax(0).numpy()
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The pairs of one length.
-
-    ``base`` are the prompts that are patched, ``sources`` the activations that are put in,
-    ``bare`` the metric of the clean and the corrupted runs, ``sizes`` of the logits of both.
+    Attributes:
+        pairs: Which pairs these are.
+        base: Trace of the prompts that are patched.
+        source: Trace of the prompts whose activations are put in.
+        clean: Logits of the clean prompts.
+        bare: Metric of the clean and the corrupted runs.
+        sizes: Size of their logits.
     """
 
     pairs: list[int]
-    base: Tensor
-    sources: dict[tuple[str, int], Tensor]
-    clean_logits: Tensor
-    read: int
+    base: Trace
+    source: Trace
+    clean: Float[Tensor, "row d_out"]
     bare: tuple[PerPair, PerPair]
     sizes: PerPair
+
+
+def bare_runs(
+    model: LoadedModel,
+    asked: Asked,
+    direction: str,
+    keep: Sequence[str],
+    dtype: torch.dtype | None = None,
+) -> list[Group]:
+    """Run the clean and the corrupted prompts, those of one length together.
+
+    Args:
+        model: The model.
+        asked: Pairs and metric.
+        direction: "denoising" or "noising": which of the two runs is patched.
+        keep: Components whose activations are put in.
+        dtype: Precision of the matrix products instead of the model's.
+
+    Cost: 2 forwards a pair; memory of the activations of all pairs.
+    """
+    behavior, groups = asked.behavior, []
+    for length in sorted(set(behavior.lengths)):
+        pairs = [i for i, n in enumerate(behavior.lengths) if n == length]
+        clean, corrupted = (
+            trace(model, torch.tensor([ids[i] for i in pairs]), behavior.read, keep, dtype=dtype)
+            for ids in (behavior.clean, behavior.corrupted)
+        )
+        base, source = (corrupted, clean) if direction == "denoising" else (clean, corrupted)
+        bare = [asked.measure(run.logits, pairs, clean.logits) for run in (clean, corrupted)]
+        sizes = np.mean([asked.size(run.logits, pairs) for run in (clean, corrupted)], 0)
+        groups.append(Group(pairs, base, source, clean.logits, (bare[0], bare[1]), sizes))
+    return groups
 
 
 def sweep(
@@ -99,8 +112,10 @@ def sweep(
     metric_name: str,
     *,
     done: PairGrid | None = None,
+    dtype: torch.dtype | None = None,
+    cells: Mask | None = None,
 ) -> Iterator[Sweep]:
-    """Patch every cell of ``grid`` in every pair; yield before the first and after each batch.
+    """Patch every cell of ``grid`` in every pair; yield before the first and after each pass.
 
     Args:
         model: The model, whose tokens ``behavior`` holds.
@@ -109,92 +124,95 @@ def sweep(
         direction: "denoising" or "noising".
         metric_name: One of ``interp.methods.effects.METRICS``.
         done: Values of an earlier, interrupted sweep; they are not computed again.
+        dtype: Precision of the matrix products instead of the model's.
+        cells: The cells to patch, or None: all.
 
     Yields:
-        The sweep so far, in arrays of its own.
+        The sweep so far, in arrays of its own; a coarse map comes first.
 
-    Cost: 2 forwards a pair, then one a pair and cell that can matter; memory of the component's
-    activations of all pairs.
+    Cost: 2 forwards a pair; then one a pair and cell that can matter, of the layers from the cell's
+    on and of the positions from the cell's on; memory of the activations of all pairs.
     """
-    clean, corrupted = np.full(len(behavior), np.nan), np.full(len(behavior), np.nan)
-    ask = _Ask(behavior, grid, direction, metric_name)
-    groups: list[_Group] = []
-    for length in sorted(set(behavior.lengths)):
-        pairs = [i for i, n in enumerate(behavior.lengths) if n == length]
-        groups.append(_bare_runs(model, ask, pairs))
-        for numbers, bare in zip((clean, corrupted), groups[-1].bare, strict=True):
-            numbers[pairs] = bare
-    logits = float(np.concatenate([group.sizes for group in groups]).mean())
-    inert = cells_that_cannot_matter(model.info, behavior, grid)
-    values = np.full((len(behavior), *grid.shape), np.nan)
-    if done is not None:
-        values = np.where(inert, values, done)
+    asked = Asked(behavior, metric_name)
+    groups = bare_runs(model, asked, direction, [grid.component], dtype)
+    clean, corrupted = (_over_pairs(groups, [group.bare[i] for group in groups]) for i in (0, 1))
+    nothing = pairs_that_cannot_matter(model.info, behavior, grid)
+    base = corrupted if direction == "denoising" else clean
     # A patch that cannot matter leaves the base run's number, exactly.
-    values[:, inert] = (corrupted if direction == "denoising" else clean)[:, None]
-    total = max(1, len(behavior) * int((~inert).sum()))
+    values = np.where(nothing, base[:, None, None], np.nan if done is None else done)
+    wanted = ~nothing if cells is None else ~nothing & cells
+    logits = float(np.concatenate([group.sizes for group in groups]).mean())
+    total, inert = max(1, int(wanted.sum())), np.all(nothing, axis=0)
 
     def so_far() -> Sweep:
-        left = int(np.isnan(values).sum())
-        return Sweep(values.copy(), clean, corrupted, inert, 1 - left / total, logits)
+        left = int((np.isnan(values) & wanted).sum())
+        said = how(groups[0].base)
+        return Sweep(values.copy(), clean, corrupted, inert, 1 - left / total, logits, said)
 
     yield so_far()
-    for group in groups:
-        for tasks in _batches(model, group, inert):
-            pairs = [group.pairs[i] for i, _ in tasks]
+    for part in coarse_first(grid):
+        for group in groups:
+            tasks = [(i, c) for c in part for i, p in enumerate(group.pairs) if wanted[p][c]]
+            if not tasks:
+                continue
+            pairs = np.array([group.pairs[i] for i, _ in tasks])
             rows, cols = np.array([cell for _, cell in tasks]).T
-            if not np.isnan(values[pairs, rows, cols]).any():
-                continue  # an earlier attempt has it
-            after = _patched_batch(model, group, grid, tasks)
-            reference = group.clean_logits[[i for i, _ in tasks]]
-            values[pairs, rows, cols] = ask.measure(after, pairs, reference)
-            yield so_far()
+            known = np.flatnonzero(~np.isnan(values[pairs, rows, cols]))
+            runs, columns = swaps(group, grid, tasks), asked.outputs
+            for which, after in patched(
+                model, group.base, runs, columns, skip=torch.from_numpy(known)
+            ):
+                k = which.numpy()
+                reference = group.clean[[tasks[i][0] for i in k]]
+                values[pairs[k], rows[k], cols[k]] = asked.measure(
+                    after, pairs[k].tolist(), reference, columns
+                )
+                yield so_far()
 
 
-def _bare_runs(model: LoadedModel, ask: _Ask, pairs: list[int]) -> _Group:
-    """Run the clean and the corrupted prompts of pairs of one length."""
-    behavior, grid = ask.behavior, ask.grid
-    keep = [(grid.component, layer) for layer in grid.layers]
-    ids = [
-        torch.tensor([prompts[i] for i in pairs])
-        for prompts in (behavior.clean, behavior.corrupted)
-    ]
-    runs = [read_out(model, batch, behavior.read, keep) for batch in ids]
-    bare = (
-        ask.measure(runs[0].logits, pairs, runs[0].logits),
-        ask.measure(runs[1].logits, pairs, runs[0].logits),
-    )
-    sizes = np.mean([ask.size(run.logits, pairs) for run in runs], 0)
-    base, source = (1, 0) if ask.direction == "denoising" else (0, 1)
-    return _Group(pairs, ids[base], runs[source].acts, runs[0].logits, behavior.read, bare, sizes)
+def swaps(group: Group, grid: Grid, tasks: Sequence[tuple[int, Cell]]) -> Runs:
+    """Return one run a task (row of the group, cell), which puts the other prompt's activation."""
+    return joint_swaps(group, [(row, (grid.place(*cell),)) for row, cell in tasks])
 
 
-def _batches(
-    model: LoadedModel, group: _Group, inert: Mask
-) -> Iterator[list[tuple[int, tuple[int, int]]]]:
-    """List (row of the group, cell) in batches, all pairs of a cell next to one another."""
-    cells = [(int(r), int(c)) for r, c in np.argwhere(~inert)]
-    tasks = [(i, cell) for cell in cells for i in range(len(group.pairs))]
-    size = rows_per_batch(model.info, group.base.shape[1])
-    for start in range(0, len(tasks), size):
-        yield tasks[start : start + size]
+def joint_swaps(group: Group, tasks: Sequence[tuple[int, Sequence[Site]]]) -> Runs:
+    """Return one run a task (row of the group, sites), which swaps all its sites jointly."""
+    each = [(run, row, site) for run, (row, sites) in enumerate(tasks) for site in sites]
+    base, other = group.base, group.source
+    causal = base.lean is not None and base.lean.causal
+    differs = ((base.ids != other.ids).int().argmax(1) * causal).tolist()
+    shapes = {(site.component, site.pos is None, site.head is None) for _, _, site in each}
+    edits: list[Edits] = []
+    for component, everywhere, whole in sorted(shapes):
+        mine = [
+            (run, row, site)
+            for run, row, site in each
+            if (site.component, site.pos is None, site.head is None)
+            == (component, everywhere, whole)
+        ]
+        rows = torch.tensor([row for _, row, _ in mine])
+        edits.append(
+            Edits(
+                component,
+                run=torch.tensor([run for run, _, _ in mine]),
+                layer=torch.tensor([site.layer for _, _, site in mine]),
+                change=Take(other.acts, rows),
+                pos=None if everywhere else _column([site.pos for _, _, site in mine]),
+                head=None if whole else _column([site.head for _, _, site in mine]),
+                # Before the first difference both runs have the same activations.
+                start=min(differs[row] for row in rows.tolist()) if everywhere else 0,
+            )
+        )
+    return Runs(torch.tensor([row for row, _ in tasks]), edits)
 
 
-def _patched_batch(
-    model: LoadedModel, group: _Group, grid: Grid, tasks: list[tuple[int, tuple[int, int]]]
-) -> Tensor:
-    places = [grid.place(*cell) for _, cell in tasks]
-    edits: list[Edit] = []
-    for layer in sorted({place.layer for place in places}):
-        rows = [i for i, place in enumerate(places) if place.layer == layer]
-        of_pair = torch.tensor([tasks[i][0] for i in rows])
-        values = group.sources[grid.component, layer][of_pair]
-        each = torch.arange(len(rows))
-        pos = head = None
-        if places[rows[0]].head is not None:
-            head = torch.tensor([places[i].head for i in rows])
-            values = values[each, :, head]
-        if places[rows[0]].pos is not None:
-            pos = torch.tensor([places[i].pos for i in rows])
-            values = values[each, pos]
-        edits.append(Edit(grid.component, layer, torch.tensor(rows), pos, head, values))
-    return patched(model, group.base[[i for i, _ in tasks]], group.read, edits)
+def _column(numbers: Sequence[int | None]) -> Int[Tensor, "edit"]:
+    return torch.tensor([number or 0 for number in numbers])
+
+
+def _over_pairs(groups: Sequence[Group], numbers: Sequence[np.ndarray]) -> PerPair:
+    """Put numbers of groups in the order of the pairs."""
+    found = np.empty(sum(len(group.pairs) for group in groups))
+    for group, mine in zip(groups, numbers, strict=True):
+        found[group.pairs] = mine
+    return found

@@ -13,8 +13,12 @@ from interp.errors import UnknownName
 from interp.models.info import ModelInfo
 
 RESIDUAL = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
-HEAD = ("z",)
-COMPONENTS = RESIDUAL + HEAD
+KEYS = ("k", "v")
+"""Components of heads of which a model may have fewer than heads: queries can share them."""
+HEAD = ("q", *KEYS, "pattern", "z", "result")
+INPUTS = ("q_in", "k_in", "v_in", "mlp_in")
+"""What one reader alone takes from the stream, before its norm: the end of a path."""
+COMPONENTS = RESIDUAL + HEAD + INPUTS
 
 _HOOK = {
     "resid_pre": "hook_resid_pre",
@@ -22,10 +26,18 @@ _HOOK = {
     "resid_post": "hook_resid_post",
     "attn_out": "hook_attn_out",
     "mlp_out": "hook_mlp_out",
-    "z": "attn.hook_z",
-    # Read, never patched: these are no sites of their own.
-    "pattern": "attn.hook_pattern",
+    "q": "attn.hook_q",
+    "k": "attn.hook_k",
     "v": "attn.hook_v",
+    "pattern": "attn.hook_pattern",
+    "z": "attn.hook_z",
+    "result": "attn.hook_result",
+    "q_in": "hook_q_input",
+    "k_in": "hook_k_input",
+    "v_in": "hook_v_input",
+    "mlp_in": "hook_mlp_in",
+    # Read or hidden, never patched: these are no sites of their own.
+    "attn_scores": "attn.hook_attn_scores",
     "ln1_scale": "ln1.hook_scale",
     "ln1_post_scale": "ln1_post.hook_scale",
 }
@@ -60,7 +72,7 @@ class Site:
             UnknownName: The text is not a site.
         """
         match = _PATTERN.fullmatch(text)
-        headless = match is not None and match[2] is not None and match[3] not in HEAD
+        headless = match is not None and match[2] is not None and not has_heads(match[3])
         if match is None or match[3] not in COMPONENTS or headless:
             raise UnknownName(
                 f"The site {text!r} was asked for.",
@@ -76,6 +88,40 @@ class Site:
         )
 
 
+def has_heads(component: str) -> bool:
+    """Whether a component is one of each head."""
+    return component in HEAD or component in INPUTS[:3]
+
+
+def heads_of(model: ModelInfo, component: str) -> int:
+    """Return how many heads a component has: keys and values may be shared by queries."""
+    shared = component.removesuffix("_in") in KEYS
+    return (model.n_key_value_heads or model.n_heads) if shared else model.n_heads
+
+
+def parse_sites(model: ModelInfo, text: str) -> tuple[Site, ...]:
+    """Read sites between commas and check that ``model`` has each; empty text gives none.
+
+    Raises:
+        UnknownName: A part is no site, or the model has no such component, layer or head.
+    """
+    sites = tuple(Site.parse(part.strip()) for part in text.split(",") if part.strip())
+    for site in sites:
+        check_component(model, site.component)
+        heads = heads_of(model, site.component)
+        wants = has_heads(site.component)
+        there = site.layer < model.n_layers and wants == (site.head is not None)
+        if there and (site.head or 0) < heads:
+            continue
+        raise UnknownName(
+            f"The site {site} of {model.name} was asked for.",
+            f"It has layers 0 to {model.n_layers - 1}"
+            + (f" and heads 0 to {heads - 1} of {site.component}." if wants else "."),
+            f"Example: L0{'H0' if wants else ''}.{site.component}.",
+        )
+    return sites
+
+
 def hook_name(component: str, layer: int) -> str:
     """Return the name of the hook point of ``component`` in ``layer``.
 
@@ -88,7 +134,8 @@ def hook_name(component: str, layer: int) -> str:
 
 def components(model: ModelInfo) -> tuple[str, ...]:
     """List the components that ``model`` has."""
-    lacking = {"mlp_out": not model.has_mlp, "resid_mid": not model.has_mid}
+    no_mlp = not model.has_mlp
+    lacking = {"mlp_out": no_mlp, "mlp_in": no_mlp, "resid_mid": not model.has_mid}
     return tuple(c for c in COMPONENTS if not lacking.get(c))
 
 

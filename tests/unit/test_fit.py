@@ -14,13 +14,15 @@ import torch
 from benchmarks.fit import SMALL, forward, peak, write_random
 from interp.errors import DoesNotFit
 from interp.jobs import residents as jobs
-from interp.jobs.residents import Residents, container_limits
+from interp.jobs.residents import Residents
 from interp.models import catalogue, fit, registry
+from interp.models import memory as there
 from interp.models.add import add
 from interp.models.families import architecture
 from interp.models.folding import fold
 from interp.models.info import Answers, ModelInfo
 from interp.models.load import LoadedModel, build, load
+from interp.models.memory import container_limits
 from tests.oracles._families import CASES, make_model
 from tests.unit._checkpoints import checkpoint, refused
 
@@ -373,9 +375,9 @@ def test_limits_of_a_container(tmp_path: Path) -> None:
 
 def test_a_lower_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    free, total = jobs.memory(cpu)
+    free, total = there.memory(cpu)
     assert 0 < free <= total
-    monkeypatch.setattr(jobs, "container_limits", lambda: [(1000, 5000), (2000, 4000)])
-    assert jobs.memory(cpu) == (1000, 4000)
-    monkeypatch.setattr(jobs, "container_limits", lambda: [(2**60, 2**60)])
-    assert jobs.memory(cpu)[1] == total
+    monkeypatch.setattr(there, "container_limits", lambda: [(1000, 5000), (2000, 4000)])
+    assert there.memory(cpu) == (1000, 4000)
+    monkeypatch.setattr(there, "container_limits", lambda: [(2**60, 2**60)])
+    assert there.memory(cpu)[1] == total

@@ -1,0 +1,184 @@
+"""Prompts run once, and what is kept of them: the bare runs that every patched run starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NoReturn
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.engine.edits import At, Edits, Tokens
+from interp.engine.layers import Advance, Group
+from interp.engine.lean import Lean, lean, why_not
+from interp.engine.runs import read_out
+from interp.models.load import LoadedModel
+
+RESUMED = ("resid_pre", "z")
+"""Components that a run needs of its bare run to start in the middle."""
+AGREES = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Largest difference of lean logits from the model's, over their standard deviation. Rounding is
+far below, and a mistake far above; in half precision both round, so 0.1 is allowed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Prompts of one length that were run without edits.
+
+    Attributes:
+        ids: Token ids.
+        read: Position whose logits are read, counted from 0.
+        logits: At that position.
+        acts: What was kept, by component and layer: ``[row, pos, ...]``. ``pattern`` is
+            ``[row, dest, head, src]``; ``keys`` and ``values`` are those that scores take.
+        seen: Positions that are no padding, or None: all.
+        lean: The layers that computed it, or None: the model's own forward pass did.
+        why: Why it was the model's own, else empty.
+    """
+
+    ids: Int[Tensor, "row pos"]
+    read: int
+    logits: Float[Tensor, "row d_out"]
+    acts: dict[tuple[str, int], Tensor]
+    seen: Bool[Tensor, "row pos"] | None
+    lean: Lean | None
+    why: str
+
+    @property
+    def stop(self) -> int:
+        """Positions that matter: a causal model's read no later one."""
+        whole = self.lean is None or not self.lean.causal
+        return self.ids.shape[1] if whole else self.read + 1
+
+
+def trace(
+    model: LoadedModel,
+    ids: Int[Tensor, "row pos"],
+    read: int,
+    keep: Collection[str] = (),
+    *,
+    seen: Bool[Tensor, "row pos"] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Trace:
+    """Run prompts of one length and keep components at all layers and positions.
+
+    Args:
+        model: The model.
+        ids: Token ids.
+        read: Position whose logits are read, negative from the end.
+        keep: Components; those that patched runs start from are kept anyway.
+        seen: Positions that are no padding, or None: all.
+        dtype: Precision of the matrix products instead of the model's.
+
+    Raises:
+        DoesNotFit: The device is out of memory.
+
+    Cost: one forward pass; memory of streams, keys, values and head outputs of all positions, and
+    of what is kept besides. The first call for a model compares one prompt with its own forward
+    pass.
+    """
+    layers, why = layers_of(model, dtype)
+    if layers is None:
+        from interp.engine.hooked import hooked_trace
+
+        return hooked_trace(model, ids, read % ids.shape[1], keep, seen=seen, why=why)
+    with torch.inference_mode():
+        return lean_trace(model, layers, ids, read, keep, seen=seen)
+
+
+def lean_trace(
+    model: LoadedModel,
+    layers: Lean,
+    ids: Int[Tensor, "row pos"],
+    read: int,
+    keep: Collection[str],
+    *,
+    seen: Bool[Tensor, "row pos"] | None = None,
+) -> Trace:
+    """Run prompts by lean layers."""
+    ids, read = ids.to(model.device), read % ids.shape[1]
+    seen = None if seen is None else seen.to(model.device)
+    saved = Saved({*keep, *RESUMED}, ids.shape[0])
+    step = Advance(layers, saved, len(ids), no_past, saved.attention)
+    group = Group(
+        0, torch.arange(len(ids), device=model.device), embedded(model, ids, layers), seen
+    )
+    for layer in range(len(layers.layers)):
+        flat, _ = step(layer, [group])
+        group.x = flat.unflatten(0, ids.shape)
+    saved.acts["resid_post", len(layers.layers) - 1] = group.x
+    logits = layers.outputs(group.x[:, read], None)
+    return Trace(ids, read, logits, saved.acts, seen, layers, "")
+
+
+def embedded(
+    model: LoadedModel, ids: Int[Tensor, "row pos"], layers: Lean
+) -> Float[Tensor, "row pos d_model"]:
+    """Return the stream before the first layer."""
+    with model.lock:
+        found: Tensor = model.hooked(ids, stop_at_layer=0)
+    return found.to(layers.dtype)
+
+
+class Saved:
+    """A tap that keeps components and changes nothing."""
+
+    def __init__(self, keep: Collection[str], rows: int) -> None:
+        self.acts: dict[tuple[str, int], Tensor] = {}
+        self._keep, self._rows = frozenset(keep), rows
+
+    def wants(self, component: str, layer: int) -> bool:
+        """Whether it is kept."""
+        return component in self._keep
+
+    def entries(self, component: str, layer: int, tokens: Tokens) -> list[tuple[Edits, At, Tensor]]:
+        """Nothing is edited."""
+        return []
+
+    def __call__(self, component: str, layer: int, values: Tensor, tokens: Tokens) -> Tensor:
+        """Keep the activations of a component."""
+        if component in self._keep:
+            self.acts[component, layer] = values.unflatten(0, (self._rows, -1))
+        return values
+
+    def attention(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Keep what scores take."""
+        self.acts["keys", layer], self.acts["values", layer] = keys, values
+
+
+def no_past(layer: int) -> NoReturn:
+    """Refuse to look before the start of a prompt: whole prompts have nothing there."""
+    raise AssertionError(layer)
+
+
+_READ: WeakKeyDictionary[LoadedModel, dict[torch.dtype, tuple[Lean | None, str]]] = (
+    WeakKeyDictionary()
+)
+
+
+def layers_of(model: LoadedModel, dtype: torch.dtype | None) -> tuple[Lean | None, str]:
+    """Return a model's lean layers, or None and why; they are checked once per load."""
+    of_model = _READ.setdefault(model, {})
+    wanted = dtype or model.dtype
+    if wanted not in of_model:
+        why = why_not(model)
+        layers = None if why else lean(model, wanted)
+        if layers is not None and wanted == model.dtype:
+            off = _deviation(model, layers)
+            if not off <= AGREES.get(wanted, 0.1):
+                layers, why = None, f"its lean forward pass is off by {off:.2g} of the logits' std"
+        of_model[wanted] = layers, why
+    return of_model[wanted]
+
+
+def _deviation(model: LoadedModel, layers: Lean) -> float:
+    """Compare one prompt of tokens spread over the vocabulary with the model's own pass."""
+    n = min(12, model.info.n_ctx)
+    ids = (torch.arange(n)[None] * 7919 + 1) % model.info.d_vocab
+    own = read_out(model, ids, -1).logits.double()
+    with torch.inference_mode():
+        ours = lean_trace(model, layers, ids, -1, ()).logits.double()
+    return float((ours - own).abs().max() / own.std())
