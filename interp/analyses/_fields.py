@@ -57,6 +57,7 @@ Whole = Annotated[int, Kind("whole")]
 Number = Annotated[float, Kind("number")]
 """A number, likewise."""
 Direction = Annotated[Literal["denoising", "noising"], Kind("choice")]
+Precision = Annotated[Literal["model", "screened", "bfloat16", "tf32"], Kind("choice")]
 Metric = Annotated[Literal["logit_diff", "prob", "loss", "kl"], Kind("choice")]
 
 KINDS = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from interp.analyses import _slices
+from interp.analyses import _sweeps
 from interp.analyses._fields import (
     BehaviorName,
     Count,
@@ -20,28 +20,25 @@ from interp.analyses._fields import (
     ModelName,
     Pair,
     Pairs,
+    Places,
+    Precision,
     Seed,
     Sites,
 )
+from interp.analyses._patching_result import Result, figures, inspect, place, verdict
 from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Spec, Step
-from interp.axes import Grid as Effects
-from interp.axes import Mask, PairGrid, PerPair
+from interp.axes import Mask
 from interp.behaviors import Behavior, built_in, from_pairs
-from interp.figures import curves, heatmap, theme
-from interp.figures.named import NamedFigure
-from interp.methods import effects
-from interp.methods.grids import (
-    Grid,
-    cells_that_cannot_matter,
-    cells_that_must_matter,
-    make_grid,
-)
+from interp.methods import effects, simultaneous
+from interp.methods.grids import Grid, cells_that_must_matter, make_grid, work_share
 from interp.models import catalogue, tokens
-from interp.models.batches import rows_per_batch
-from interp.scores import Anchor, Interval, Score
+from interp.models.info import BYTES
+from interp.models.sites import HEAD, has_heads, parse_sites
+from interp.scores import Score
 
 if TYPE_CHECKING:
     from interp.methods.patching import Sweep
+    from interp.models.load import LoadedModel
 
 
 class ActivationPatching(Spec):
@@ -58,7 +55,30 @@ class ActivationPatching(Spec):
         description="denoising: clean activation into the corrupted run; noising: the reverse.",
     )
     metric: Metric = Field(default="logit_diff", description="What is read at the answer position.")
-    seed: Seed = Field(default=0, description="Seed of the bootstrap.")
+    layers: Places = Field(
+        default="", title="Layers", description="Layers that are patched: 0, 5-7. Empty: all."
+    )
+    position: Places = Field(
+        default="",
+        title="Position",
+        description="The one position where heads are patched, from the end if negative: 4, -1. "
+        "Empty: all positions. Only for maps of layer by head.",
+    )
+    together: Places = Field(
+        default="",
+        title="Patched together",
+        description="Sites that are also patched all at once, and one at a time: L0H1.z, "
+        "L2.mlp_out@4. Empty: none.",
+    )
+    precision: Precision = Field(
+        default="model",
+        description="model: the model's own arithmetic. screened: the map in bfloat16, the largest "
+        "effects again exactly. bfloat16, tf32: coarser matrix products. The deviation is measured "
+        "on a sample and stands beside the answer.",
+    )
+    seed: Seed = Field(
+        default=0, description="Seed of bootstrap, flips of signs, and sampled cells."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -69,94 +89,89 @@ class ActivationPatching(Spec):
         return {**fields, "pairs": ()} if fields.get("behavior") else {**fields, "n_pairs": 20}
 
 
-@dataclass(frozen=True)
-class Result:
-    """Effects by place, the metric of every single run, and the best cell's score.
-
-    ``inert`` cells are 0 and ``forced`` cells 1 by the model's structure; neither is a finding.
-    ``effect`` is 0 where the patch did nothing and 1 where it moved the metric by the whole gap
-    between the corrupted and the clean run. ``low`` and ``high`` are NaN where there is no
-    interval. ``values``, ``clean``, ``corrupted`` and ``least_gap`` are in ``unit``; a pair whose
-    gap is below ``least_gap`` has nothing to recover (0 in answers from before there was one).
-    ``clusters`` numbers each pair's group of words, which intervals resample; empty: single pairs.
-    """
-
-    site: str
-    direction: str
-    metric: str
-    unit: str
-    row_axis: str
-    col_axis: str
-    rows: tuple[str, ...]
-    clean_tokens: tuple[tuple[str, ...], ...]
-    corrupted_tokens: tuple[tuple[str, ...], ...]
-    answers: tuple[str, ...]
-    foils: tuple[str, ...]
-    read: int
-    held_out: tuple[bool, ...]
-    values: PairGrid
-    clean: PerPair
-    corrupted: PerPair
-    effect: Effects
-    low: Effects
-    high: Effects
-    inert: Mask
-    forced: Mask
-    best: Score | None
-    best_cell: tuple[int, ...]
-    least_gap: float = 0.0
-    clusters: tuple[int, ...] = ()
-
-    @property
-    def cols(self) -> list[str]:
-        """Column labels; a position is named by its token where all pairs share it."""
-        if self.col_axis == "head":
-            return [f"H{i}" for i in range(self.effect.shape[1])]
-        return theme.positions(tuple(_shared(at) for at in zip(*self.clean_tokens, strict=True)))
-
-
-def _shared(texts: tuple[str, ...]) -> str:
-    return texts[0] if len(set(texts)) == 1 else "*"
-
-
 def inputs(spec: ActivationPatching) -> Behavior:
     """Check pairs, site and metric against the model."""
     if spec.behavior:
         behavior = built_in(spec.behavior, spec.n_pairs, spec.model)
     else:
         behavior = from_pairs(spec.model, [pair.prompt_pair() for pair in spec.pairs])
-    make_grid(catalogue.info(spec.model), behavior, spec.site)
+    info = catalogue.info(spec.model)
+    make_grid(info, behavior, spec.site, spec.layers, spec.position)
+    _sweeps.check_together(info, behavior, spec.together)
     effects.check_metric(spec.metric, behavior.foils)
     return behavior
 
 
+def _grid(spec: ActivationPatching, behavior: Behavior) -> Grid:
+    return make_grid(catalogue.info(spec.model), behavior, spec.site, spec.layers, spec.position)
+
+
 def cost(spec: ActivationPatching, behavior: Behavior) -> Cost:
-    """Two passes a pair, and one a pair and cell that can matter."""
+    """Two passes a pair, and one a pair and cell that can matter, from that cell on."""
     model = catalogue.info(spec.model)
-    grid = make_grid(model, behavior, spec.site)
-    cells = int((~cells_that_cannot_matter(model, behavior, grid)).sum())
+    grid = _grid(spec, behavior)
     held = sum(behavior.lengths)
-    rows = rows_per_batch(model, max(behavior.lengths))
-    return Cost(
-        tokens=held * (2 + cells),
-        passes=2 + math.ceil(len(behavior) * cells / rows),
-        bytes=8 * held * model.n_layers * model.d_model,
-    )
+    tokens = int(held * (2 + work_share(model, behavior, grid)))
+    # A pass takes many runs, but attention takes those of one start at a time.
+    passes = 2 + math.ceil(tokens / held / 16) * max(1, grid.n_pos)
+    kept = 8 * held * model.n_layers * model.d_model * BYTES[model.dtype]
+    return Cost(tokens=tokens, passes=passes, bytes=2 * kept)
 
 
 def run(spec: ActivationPatching, ctx: Context) -> Generator[Step[Result], None, None]:
-    """Sweep the map, cell by cell, all pairs of a cell together."""
-    from interp.methods.patching import sweep
+    """Sweep the map, coarse first, many cells and pairs together; then the joint patch."""
+    from interp.methods.patching import together
 
-    model = ctx.load(spec.model)
-    grid = make_grid(model.info, ctx.inputs, spec.site)
-    done = None if ctx.checkpoint is None else ctx.checkpoint["values"]
-    labelled = _labelled(spec, ctx.inputs, grid)
-    for state in sweep(model, ctx.inputs, grid, spec.direction, spec.metric, done=done):
+    model, behavior = ctx.load(spec.model), ctx.inputs
+    grid = _grid(spec, behavior)
+    labelled = _labelled(spec, behavior, grid)
+    sites = parse_sites(model.info, spec.together)
+    last: Result | None = None
+    for state, exact, arithmetic in _states(spec, ctx, model, grid):
         least = _least(spec, state)
         effects.check_gap(state.clean, state.corrupted, spec.metric, least)
-        ctx.save_checkpoint({"values": state.values})
-        yield Step(state.fraction, _result(spec, ctx.inputs, grid, state, labelled))
+        of_map = partial(labelled, exact=exact, arithmetic=arithmetic)
+        last = _result(spec, behavior, grid, state, of_map)
+        yield Step(state.fraction * (0.95 if sites else 1.0), last)
+    if sites and last is not None:
+        values = together(model, behavior, sites, spec.direction, spec.metric)
+        joint = _sweeps.joint(
+            [str(site) for site in sites],
+            values,
+            (last.clean, last.corrupted, spec.direction),
+            least=last.least_gap,
+            rng=np.random.default_rng(spec.seed),
+            clusters=behavior.clusters,
+        )
+        yield Step(1.0, replace(last, joint=joint))
+
+
+def _states(
+    spec: ActivationPatching, ctx: Context, model: LoadedModel, grid: Grid
+) -> Generator[tuple[Sweep, Mask, _sweeps.Arithmetic], None, None]:
+    """Sweep in the arithmetic asked for; give each state with its exact cells."""
+    from interp.methods.patching import sweep
+    from interp.methods.screening import screen
+
+    args = (model, ctx.inputs, grid, spec.direction, spec.metric)
+    saved = ctx.checkpoint or {}
+    every = np.ones(grid.shape, bool)
+    if spec.precision == "model":
+        for state in sweep(*args, done=saved.get("values")):
+            ctx.save_checkpoint({"values": state.values})
+            yield state, every, replace(_sweeps.OWN, how=state.how)
+        return
+    done = (saved["rounded"], saved["again"]) if saved else None
+    for part in screen(
+        *args,
+        rounded="tf32" if spec.precision == "tf32" else "bfloat16",
+        largest=spec.precision == "screened",
+        rng=np.random.default_rng(spec.seed),
+        done=done,
+    ):
+        ctx.save_checkpoint({"rounded": part.rounded, "again": part.again})
+        said = _sweeps.Arithmetic(spec.precision, part.sweep.how, part.sampled, part.off, part.rank)
+        yield part.sweep, part.exact, said
 
 
 def _least(spec: ActivationPatching, state: Sweep) -> float:
@@ -186,6 +201,7 @@ def _labelled(spec: ActivationPatching, behavior: Behavior, grid: Grid) -> Calla
         read=behavior.read_at(0),
         held_out=behavior.held_out,
         clusters=behavior.clusters,
+        at="" if grid.at is None else f"@{grid.at}",
     )
 
 
@@ -203,7 +219,8 @@ def _result(
     complete = not np.isnan(state.values).any()
     effect = effects.effect(*args)
     bounds = effects.interval(*args, rng, clusters=behavior.clusters) if complete else None
-    low, high = bounds if bounds is not None else (np.full_like(effect, np.nan),) * 2
+    none = np.full_like(effect, np.nan)
+    low, high = bounds if bounds is not None else (none, none)
     cell, best, least = (), None, _least(spec, state)
     forced = cells_that_must_matter(catalogue.info(spec.model), behavior, grid)
     if complete and not (state.inert | forced).all():
@@ -216,6 +233,7 @@ def _result(
             rng=rng,
             clusters=behavior.clusters,
         )
+    band = _band(spec, behavior, state, ~(state.inert | forced)) if complete else None
     return labelled(
         values=state.values,
         clean=state.clean,
@@ -228,173 +246,32 @@ def _result(
         best=best,
         best_cell=cell,
         least_gap=least,
+        band_low=none if band is None else band.low,
+        band_high=none if band is None else band.high,
     )
 
 
-def _place(result: Result, row: int, col: int) -> str:
-    """Name a cell as sites print: ``L1H0.z@11``, ``L2H1.z``, ``L0.resid_pre@3``."""
-    component = "z" if result.site == "z_pos" else result.site
-    if result.col_axis == "head":
-        return f"{result.rows[row]}H{col}.{component}"
-    return f"{result.rows[row]}.{component}@{col}"
-
-
-def figures(result: Result) -> list[NamedFigure]:
-    """Draw the map of effects and the two bare runs of each pair."""
-    shape = result.effect.shape
-    hover = [[_hover(result, i, j) for j in range(shape[1])] for i in range(shape[0])]
-    done = result.direction == "denoising"
-    n = len(result.clean)
-    over = f"{len(set(result.clusters))} groups of words in " if result.clusters else ""
-    several = (
-        "Intervals come with the complete map."
-        if result.best is None and n > 2
-        else f"Means over {over}{n} pairs; hover for the 95 % bootstrap interval of each cell by "
-        "itself."
-        if np.isfinite(result.low).any()
-        else f"{n} pair{'s' if n > 1 else ''}: no interval."
-    )
-    hatched = " Hatched cells cannot matter by the model's structure." if result.inert.any() else ""
-    if result.forced.any():
-        hatched += " Crossed cells are 1 by that structure and are no finding."
-    into = "clean activation into the corrupted run" if done else "corrupted into the clean run"
-    return [
-        NamedFigure(
-            "effects",
-            f"Effect of patching {result.site.removesuffix('_pos')} ({result.direction})",
-            f"{result.direction.capitalize()}: {into}. Effect 0 = the patch did nothing, "
-            f"1 = {'brought back' if done else 'lost'} the whole gap in {result.metric}. "
-            f"{several}{hatched}",
-            heatmap.heatmap(
-                result.effect,
-                rows=result.rows,
-                cols=result.cols,
-                titles=(result.row_axis, result.col_axis, "effect"),
-                hover=hover,
-                hatched=result.inert,
-                crossed=result.forced,
-            ),
-            selectable=True,
-        ),
-        NamedFigure(
-            "runs",
-            f"{result.metric[0].upper()}{result.metric[1:]} of the bare runs",
-            f"Each pair's clean and corrupted run, without a patch, in {result.unit}."
-            f"{_small(result)}",
-            _runs(result),
-        ),
-    ]
-
-
-def _runs(result: Result) -> Any:
-    names = [f"{i}" for i in range(len(result.clean))]
-    return curves.pairs(
-        names,
-        {"clean": result.clean, "corrupted": result.corrupted},
-        titles=(f"{result.metric} ({result.unit})", "pair"),
+def _band(
+    spec: ActivationPatching, behavior: Behavior, state: Sweep, tested: Mask
+) -> simultaneous.Band | None:
+    gap = abs(float(state.clean.mean() - state.corrupted.mean()))
+    dtype = catalogue.info(spec.model).dtype
+    return simultaneous.band(
+        state.values,
+        state.clean,
+        state.corrupted,
+        spec.direction,
+        np.random.default_rng(spec.seed),
+        tested=tested,
+        rounding=effects.rounding(state.logits, dtype) / gap,
+        clusters=behavior.clusters,
     )
 
 
-def _hover(result: Result, row: int, col: int) -> str:
-    name = theme.label(_place(result, row, col), 40)
-    if result.inert[row, col]:
-        return f"{name}: cannot matter"
-    value = result.effect[row, col]
-    if np.isnan(value):
-        return f"{name}: not computed yet"
-    text = f"{name}: effect {value:.3f}"
-    if result.forced[row, col]:
-        text += " by structure"
-    if np.isfinite(result.low[row, col]):
-        text += f" [{result.low[row, col]:.3f}, {result.high[row, col]:.3f}]"
-    mean = float(result.values[:, row, col].mean())
-    return f"{text}<br>{result.metric} {mean:.3f} {result.unit}"
-
-
-def verdict(result: Result) -> str:
-    """Name the cells that carry the gap, with the scale of the claim."""
-    if result.best is None:
-        live = ~(result.inert | result.forced)
-        done = int((np.isfinite(result.effect) & live).sum())
-        if not live.any():
-            return "No cell of this map tells anything: each is 0 or 1 by the model's structure."
-        return f"{done} of {int(live.sum())} cells are computed; the rest are blank."
-    size = np.where(result.inert | result.forced, -1.0, np.abs(result.effect))
-    order = [np.unravel_index(int(i), size.shape) for i in np.argsort(-size, axis=None)]
-    strong = [(int(r), int(c)) for r, c in order if size[r, c] >= 0.5 * size.max()][:4]
-    named = ", ".join(
-        f"{_place(result, r, c)} {_two(result.effect[r, c])}{_bounds(result, r, c)}"
-        for r, c in strong
-    )
-    verb = "brought back" if result.direction == "denoising" else "lost"
-    rest = [
-        float(size[r, c]) for r, c in order if (int(r), int(c)) not in strong and size[r, c] >= 0
-    ]
-    others = f"; every other cell that tells anything stays within ±{max(rest):.2f}" if rest else ""
-    return (
-        f"Largest shares {verb} by one patch, of the gap in {result.metric} "
-        f"({result.corrupted.mean():.3g} corrupted to {result.clean.mean():.3g} clean, "
-        f"{result.unit}): {named}{others}. {_note(result)}{_small(result)}"
-        f"{effects.wrong_way(result.clean, result.corrupted, result.metric)}"
-    )
-
-
-def _small(result: Result) -> str:
-    said = effects.small_gaps(result.clean, result.corrupted, result.least_gap, result.unit)
-    return said and f" {said}"
-
-
-def _two(value: float) -> str:
-    """Write two decimals, without a minus before zero."""
-    return f"{value:.2f}".replace("-0.00", "0.00")
-
-
-def _note(result: Result) -> str:
-    """Say what the best cell is worth on inputs that it was not chosen on."""
-    best, n = result.best, len(result.clean)
-    if best is None:
-        return ""
-    if isinstance(best.held_out, Anchor):
-        spread = best.interval
-        given = isinstance(spread, Interval)
-        bounds = f" [{_two(spread.low)}, {_two(spread.high)}]" if given else ""
-        return (
-            f"Chosen on {best.n} search pairs, {_place(result, *result.best_cell)} scores "
-            f"{_two(best.held_out.value)}{bounds} {best.held_out.name}."
-        )
-    if n < 3:
-        return f"{n} pair{'s' if n > 1 else ''}: no interval, and none held out."
-    return f"No pair is held out: {best.held_out.reason}."
-
-
-def _bounds(result: Result, row: int, col: int) -> str:
-    low, high = result.low[row, col], result.high[row, col]
-    return f" [{_two(low)}, {_two(high)}]" if np.isfinite(low) else ""
-
-
-def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure]] | None:
-    """Say the clicked cell's number with its interval and draw its spread over pairs."""
-    row, col = int(cell["0"]), int(cell["1"])
-    text = _hover(result, row, col).replace("<br>", "; ")
-    values = result.values[:, row, col]
-    if result.inert[row, col] or np.isnan(values).any():
-        return text, []
-    marks = {"corrupted": float(result.corrupted.mean()), "clean": float(result.clean.mean())}
-    figure = curves.spread(
-        values,
-        title=f"{result.metric} with this patch ({result.unit}), one point a pair",
-        marks=marks,
-        hover=[f"pair {i}" for i in range(len(values))],
-    )
-    runs = (values, result.clean, result.corrupted, result.direction)
-    why, split = _slices.split(
-        ("gap", result.unit, result.clean - result.corrupted),
-        "effect",
-        ("all pairs", float(result.effect[row, col])),
-        effects.on_pairs(*runs, least=result.least_gap, unit=result.unit, clusters=result.clusters),
-    )
-    text = f"{text}. {why}" if why else text
-    return text, [NamedFigure("cell", _place(result, row, col), "", figure), *split]
+def scores(result: Result) -> list[Score]:
+    """Return the best cell's score and that of the joint patch, as far as they are there."""
+    joint = None if result.joint is None else result.joint.score
+    return [score for score in (result.best, joint) if score is not None]
 
 
 def follow_ups(spec: ActivationPatching, result: Result) -> list[FollowUp]:
@@ -402,15 +279,7 @@ def follow_ups(spec: ActivationPatching, result: Result) -> list[FollowUp]:
     fields = spec.model_dump(mode="json")
     other = "noising" if spec.direction == "denoising" else "denoising"
     ups = [FollowUp(f"Ask the reverse: {other}", {**fields, "direction": other})]
-    split = {"z": "z_pos", "z_pos": "resid_pre"}.get(spec.site, "z")
-    labels = {
-        "z": "Split into heads",
-        "z_pos": "Split heads by position",
-        "resid_pre": "Patch the residual stream",
-    }
-    lengths = {len(texts) for texts in result.clean_tokens}
-    if split == "z" or len(lengths) == 1:
-        ups.append(FollowUp(labels[split], {**fields, "site": split}))
+    ups += _finer(spec, result)
     if spec.pairs:
         prompt = {
             "model": spec.model,
@@ -421,6 +290,57 @@ def follow_ups(spec: ActivationPatching, result: Result) -> list[FollowUp]:
     return ups
 
 
+def _finer(spec: ActivationPatching, result: Result) -> list[FollowUp]:
+    """Suggest to resolve the strongest cells: their layers by head, or heads by position."""
+    fields = {**spec.model_dump(mode="json"), "position": "", "together": ""}
+    one_length = len({len(texts) for texts in result.clean_tokens}) == 1
+    if spec.site.endswith("_pos"):
+        coarser = {**fields, "site": "resid_pre", "layers": ""}
+        return [FollowUp("Patch the residual stream", coarser)]
+    if not one_length:
+        return [] if spec.site == "z" else [FollowUp("Split into heads", {**fields, "site": "z"})]
+    layers = sorted({int(name.partition("L")[2]) for name in _strongest_rows(result)})
+    split = {**fields, "site": f"{spec.site}_pos" if spec.site in HEAD else "z_pos"}
+    split["layers"] = ", ".join(str(layer) for layer in layers)
+    if not layers:
+        return [FollowUp("Split heads by position", split)]
+    return [FollowUp(f"Resolve layer{'s' * (len(layers) > 1)} {split['layers']} by head", split)]
+
+
+def _strongest_rows(result: Result) -> list[str]:
+    """Name the rows of the cells with at least half of the largest effect, at most 4 cells."""
+    size = np.where(result.inert | result.forced, -1.0, np.abs(result.effect))
+    if result.best is None:
+        return []
+    order = np.argsort(-size, axis=None)[:4]
+    rows, _ = np.unravel_index(order[size.ravel()[order] >= 0.5 * size.max()], size.shape)
+    return [result.rows[int(row)].partition("H")[0] for row in rows]
+
+
+def cell_follow_ups(
+    spec: ActivationPatching, result: Result, cell: dict[str, Any]
+) -> list[FollowUp]:
+    """Suggest what to ask about the clicked cell: its layer by head, or who writes into it."""
+    row, col = int(cell["0"]), int(cell["1"])
+    fields = {**spec.model_dump(mode="json"), "position": "", "together": ""}
+    layer = result.rows[row].partition("H")[0].removeprefix("L")
+    if result.row_axis == "layer" and result.col_axis == "position":
+        heads = {**fields, "site": "z", "layers": layer, "position": str(col)}
+        return [FollowUp(f"Heads of layer {layer} at position {col}", heads)]
+    site = place(result, row, col)
+    head = site.partition(".")[0]
+    asked = {name: fields[name] for name in ("model", "behavior", "n_pairs", "pairs", "metric")}
+    ups = [
+        FollowUp(
+            f"Who writes into {head}'s {what}?",
+            {**asked, "kind": "path_patching", "receivers": f"{head}.{slot}"},
+        )
+        for slot, what in (("q", "queries"), ("k", "keys"), ("v", "values"))
+        if has_heads(slot)
+    ]
+    return ups if int(layer) > 0 else []
+
+
 _PLACES = {
     "resid_pre": "residual streams before a layer",
     "resid_mid": "residual streams between attention and MLP",
@@ -429,12 +349,25 @@ _PLACES = {
     "mlp_out": "MLP outputs",
     "z": "heads",
     "z_pos": "heads at which position",
+    **{
+        f"{site}{suffix}": f"heads' {what}{where}"
+        for site, what in (
+            ("q", "queries"),
+            ("k", "keys"),
+            ("v", "values"),
+            ("pattern", "attention patterns"),
+            ("result", "results (what they write)"),
+        )
+        for suffix, where in (("", ""), ("_pos", " at which position"))
+    },
 }
 
 
 def question(spec: ActivationPatching) -> str:
     """Restate the question in plain words."""
     what = f"Which {_PLACES[spec.site]} of {spec.model}"
+    what += f" in layers {spec.layers}" if spec.layers.strip() else ""
+    what += f" at position {spec.position}" if spec.position.strip() else ""
     way, does = (
         ("from clean into corrupted", "bring back")
         if spec.direction == "denoising"
@@ -468,9 +401,11 @@ ANALYSIS = Analysis(
     run=run,
     figures=figures,
     verdict=verdict,
-    scores=lambda result: (result.best,) if result.best else (),
+    scores=scores,
     inspect=inspect,
     follow_ups=follow_ups,
+    cell_follow_ups=cell_follow_ups,
+    version=2,
     example=ActivationPatching(
         pairs=(Pair(clean="kmabcda", corrupted="kmebcda", answer="b", foil="d"),)
     ),

@@ -21,7 +21,7 @@ from interp.engine.edits import Add, At, Change, Edits, Project, Put, Runs, Scal
 from interp.engine.gradients import Gradients, gradients
 from interp.engine.patch import how, passes, patched
 from interp.engine.runs import Recorded, hook_count, read_out, unembed
-from interp.engine.traces import Trace, layers_of, trace
+from interp.engine.traces import Trace, has_bfloat16, layers_of, trace
 
 __all__ = [
     "Add",
@@ -40,6 +40,7 @@ __all__ = [
     "Trace",
     "Written",
     "gradients",
+    "has_bfloat16",
     "hook_count",
     "how",
     "layers_of",

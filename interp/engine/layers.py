@@ -99,12 +99,11 @@ class Advance:
         tap, into = self.tap, _tokens(groups, self.total)
         x = torch.cat([group.x.flatten(0, 1) for group in groups])
         x = tap("resid_pre", layer, x, into)
-        outof, asking = into, None
+        outof, kept = into, x
         if read is not None:
             outof = _tokens(groups, self.total, read)
-            asking = into.offset[torch.cat([group.runs for group in groups])] + read
-        z = self._attention(layer, groups, x, (into, outof), asking)
-        kept = x if asking is None else x[asking]
+            kept = x[_asking(groups, into, read)]
+        z = self._attention(layer, groups, x, (into, outof), read)
         if late is not None:
             z, kept = torch.cat([z, late.z]), torch.cat([kept, late.resid])
             outof = _joined(outof, late, len(z) - len(late.z))
@@ -116,13 +115,14 @@ class Advance:
         groups: Sequence[Group],
         x: Tensor,
         tokens: tuple[Tokens, Tokens],
-        asking: Int[Tensor, "query"] | None,
+        read: int | None,
     ) -> Float[Tensor, "query head d_head"]:
-        """Return what heads read, at the tokens ``asking`` (all for None).
+        """Return what heads read at every token, or at the position ``read`` of each run.
 
         ``tokens`` say where runs stand among the tokens and among those that ask.
         """
         lean, tap, (into, outof) = self.lean, self.tap, tokens
+        asking = None if read is None else _asking(groups, into, read)
         parts: list[Tensor] = []
         for slot, part in zip("qkv", lean.split(layer, x, asking), strict=True):
             place, own = (outof, x if asking is None else x[asking]) if slot == "q" else (into, x)
@@ -141,13 +141,13 @@ class Advance:
             if group.start:
                 before = self.past(layer)(group.runs, group.start)
                 k_, v_ = (torch.cat(pair, 1) for pair in zip(before, (k_, v_), strict=True))
-            m = n if asking is None else 1
+            at = _positions(group) if read is None else torch.tensor([read], device=x.device)
+            m = len(at)
             there, asked = slice(asked, asked + runs * m), asked + runs * m
-            at = _positions(group) if asking is None else pos[asking[asked - 1 : asked]]
             q_ = q[there].unflatten(0, (runs, m))
             pattern = lean.pattern(layer, q_, k_, at, group.seen)
             if tap.wants("pattern", layer):
-                where = _tokens([group], self.total, None if asking is None else int(at))
+                where = _tokens([group], self.total, read)
                 seen = tap("pattern", layer, pattern.flatten(0, 1), where)
                 pattern = seen.unflatten(0, (runs, m))
             found.append(lean.mix(pattern, v_).flatten(0, 1))
@@ -195,6 +195,11 @@ def _own_inputs(
             layer, slot, head, inputs[chosen]
         )
     return part
+
+
+def _asking(groups: Sequence[Group], tokens: Tokens, read: int) -> Int[Tensor, "query"]:
+    """Return the token of each run at the position read."""
+    return tokens.offset[torch.cat([group.runs for group in groups])] + read
 
 
 def _positions(group: Group) -> Int[Tensor, "pos"]:

@@ -165,7 +165,7 @@ class Lean:
     ) -> Tensor | None:
         src = torch.arange(sources, device=dest.device)
         window, shown = self.layers[layer].window, None
-        if self.causal and (len(dest) > 1 or int(dest[0]) + 1 < sources):
+        if self.causal and not (len(dest) == 1 and int(dest[0]) + 1 == sources):
             shown = src <= dest[:, None]
         if window is not None:
             near = src > dest[:, None] - window

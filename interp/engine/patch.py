@@ -12,7 +12,7 @@ from torch import Tensor
 from interp.engine.edits import Runs
 from interp.engine.hooked import hooked_patched
 from interp.engine.stack import Stack, beginnings
-from interp.engine.traces import Trace
+from interp.engine.traces import Trace, allowed_tf32
 from interp.errors import DoesNotFit
 from interp.models.load import LoadedModel
 from interp.models.memory import memory
@@ -52,7 +52,7 @@ def patched(
     while todo:
         which = todo.pop(0)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), allowed_tf32(trace.tf32):
                 done = _one_pass(model, trace, runs, which, outputs)
         except torch.OutOfMemoryError as error:
             if model.device.type == "cuda":

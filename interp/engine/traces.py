@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
@@ -35,6 +36,7 @@ class Trace:
         acts: What was kept, by component and layer: ``[row, pos, ...]``. ``pattern`` is
             ``[row, dest, head, src]``; ``keys`` and ``values`` are those that scores take.
         seen: Positions that are no padding, or None: all.
+        tf32: Whether matrix products of patched runs may round their factors to 10 bits (CUDA).
         lean: The layers that computed it, or None: the model's own forward pass did.
         why: Why it was the model's own, else empty.
     """
@@ -46,6 +48,7 @@ class Trace:
     seen: Bool[Tensor, "row pos"] | None
     lean: Lean | None
     why: str
+    tf32: bool = False
 
     @property
     def stop(self) -> int:
@@ -62,6 +65,7 @@ def trace(
     *,
     seen: Bool[Tensor, "row pos"] | None = None,
     dtype: torch.dtype | None = None,
+    tf32: bool = False,
 ) -> Trace:
     """Run prompts of one length and keep components at all layers and positions.
 
@@ -72,6 +76,7 @@ def trace(
         keep: Components; those that patched runs start from are kept anyway.
         seen: Positions that are no padding, or None: all.
         dtype: Precision of the matrix products instead of the model's.
+        tf32: Whether they may round their factors to 10 bits, on CUDA devices.
 
     Raises:
         DoesNotFit: The device is out of memory.
@@ -85,8 +90,27 @@ def trace(
         from interp.engine.hooked import hooked_trace
 
         return hooked_trace(model, ids, read % ids.shape[1], keep, seen=seen, why=why)
-    with torch.inference_mode():
-        return lean_trace(model, layers, ids, read, keep, seen=seen)
+    with torch.inference_mode(), allowed_tf32(tf32):
+        found = lean_trace(model, layers, ids, read, keep, seen=seen)
+    return replace(found, tf32=tf32)
+
+
+@contextmanager
+def allowed_tf32(allowed: bool) -> Generator[None]:
+    """Let matrix products use TF32 inside, and as before after it."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 natively."""
+    if device.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def lean_trace(

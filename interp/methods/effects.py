@@ -76,13 +76,18 @@ def least_gap(metric: str, logits: float, dtype: str = "float32") -> float:
         logits: Size of the logits of the bare runs, from a sweep.
         dtype: Precision that the model ran in.
     """
-    least = max(LEAST_LOGITS, ROUNDINGS * _EPSILON[dtype] * max(1.0, logits))
+    least = max(LEAST_LOGITS, rounding(logits, dtype))
     return {
         "logit_diff": least,
         "prob": least / 4,
         "loss": least / 2,
         "kl": least**2 / 8,
     }[metric]
+
+
+def rounding(logits: float, dtype: str) -> float:
+    """Return the difference of logits of this size that rounding alone can give."""
+    return ROUNDINGS * _EPSILON[dtype] * max(1.0, logits)
 
 
 def check_gap(clean: PerPair, corrupted: PerPair, metric: str, least: float) -> None:
@@ -177,7 +182,7 @@ def interval(
     """
     shift, gaps = values.reshape(len(clean), -1) - corrupted[:, None], clean - corrupted
     if len(clusters):
-        shift, gaps = _sums(shift, clusters), _sums(gaps, clusters)
+        shift, gaps = sums(shift, clusters), sums(gaps, clusters)
     n = len(gaps)
     if n < FEWEST:
         return None
@@ -193,7 +198,7 @@ def interval(
     return centre - half, centre + half
 
 
-def _sums(numbers: np.ndarray, clusters: Sequence[int]) -> np.ndarray:
+def sums(numbers: np.ndarray, clusters: Sequence[int]) -> np.ndarray:
     """Add up the rows of each group."""
     _, group = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.zeros((group.max() + 1, *numbers.shape[1:]))

@@ -212,6 +212,19 @@ def pairs_that_cannot_matter(
     return inert
 
 
+def work_share(model: ModelInfo, behavior: Behavior, grid: Grid) -> float:
+    """Return the work of a sweep in forward passes a pair: layers and positions from each cell on.
+
+    A model that is not causal computes every position of the layers from the cell on.
+    """
+    left = ~pairs_that_cannot_matter(model, behavior, grid)
+    layers = np.array([grid.place(row, 0).layer for row in range(grid.shape[0])])
+    part = (model.n_layers - layers)[:, None] / model.n_layers
+    if model.causal and grid.col_axis == "position":
+        part = part * (1 - np.arange(grid.n_pos) / grid.n_pos)
+    return float((left * part).sum() / len(behavior))
+
+
 def coarse_first(grid: Grid) -> list[list[tuple[int, int]]]:
     """List the cells in the order in which a sweep visits them, in parts that make a picture each.
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from interp.models.load import LoadedModel
 from interp.models.sites import Site
 
 Cell = tuple[int, int]
+Rounded = Literal["bfloat16", "tf32"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def bare_runs(
     asked: Asked,
     direction: str,
     keep: Sequence[str],
-    dtype: torch.dtype | None = None,
+    rounded: Rounded | None = None,
 ) -> list[Group]:
     """Run the clean and the corrupted prompts, those of one length together.
 
@@ -86,7 +88,7 @@ def bare_runs(
         asked: Pairs and metric.
         direction: "denoising" or "noising": which of the two runs is patched.
         keep: Components whose activations are put in.
-        dtype: Precision of the matrix products instead of the model's.
+        rounded: Coarser arithmetic of the matrix products, or None: the model's own.
 
     Cost: 2 forwards a pair; memory of the activations of all pairs.
     """
@@ -94,7 +96,14 @@ def bare_runs(
     for length in sorted(set(behavior.lengths)):
         pairs = [i for i, n in enumerate(behavior.lengths) if n == length]
         clean, corrupted = (
-            trace(model, torch.tensor([ids[i] for i in pairs]), behavior.read, keep, dtype=dtype)
+            trace(
+                model,
+                torch.tensor([ids[i] for i in pairs]),
+                behavior.read,
+                keep,
+                dtype=torch.bfloat16 if rounded == "bfloat16" else None,
+                tf32=rounded == "tf32",
+            )
             for ids in (behavior.clean, behavior.corrupted)
         )
         base, source = (corrupted, clean) if direction == "denoising" else (clean, corrupted)
@@ -112,7 +121,7 @@ def sweep(
     metric_name: str,
     *,
     done: PairGrid | None = None,
-    dtype: torch.dtype | None = None,
+    rounded: Rounded | None = None,
     cells: Mask | None = None,
 ) -> Iterator[Sweep]:
     """Patch every cell of ``grid`` in every pair; yield before the first and after each pass.
@@ -124,7 +133,7 @@ def sweep(
         direction: "denoising" or "noising".
         metric_name: One of ``interp.methods.effects.METRICS``.
         done: Values of an earlier, interrupted sweep; they are not computed again.
-        dtype: Precision of the matrix products instead of the model's.
+        rounded: Coarser arithmetic of the matrix products, or None: the model's own.
         cells: The cells to patch, or None: all.
 
     Yields:
@@ -134,7 +143,7 @@ def sweep(
     on and of the positions from the cell's on; memory of the activations of all pairs.
     """
     asked = Asked(behavior, metric_name)
-    groups = bare_runs(model, asked, direction, [grid.component], dtype)
+    groups = bare_runs(model, asked, direction, [grid.component], rounded)
     clean, corrupted = (_over_pairs(groups, [group.bare[i] for group in groups]) for i in (0, 1))
     nothing = pairs_that_cannot_matter(model.info, behavior, grid)
     base = corrupted if direction == "denoising" else clean
@@ -215,4 +224,31 @@ def _over_pairs(groups: Sequence[Group], numbers: Sequence[np.ndarray]) -> PerPa
     found = np.empty(sum(len(group.pairs) for group in groups))
     for group, mine in zip(groups, numbers, strict=True):
         found[group.pairs] = mine
+    return found
+
+
+def together(
+    model: LoadedModel,
+    behavior: Behavior,
+    sites: Sequence[Site],
+    direction: str,
+    metric_name: str,
+) -> Float[np.ndarray, "pair patch"]:
+    """Patch sites jointly, and each of them alone: the metric of each pair, jointly first.
+
+    Cost: 2 forwards a pair, then one a pair and site and one a pair.
+    """
+    asked = Asked(behavior, metric_name)
+    kept = sorted({site.component for site in sites})
+    found = np.empty((len(behavior), 1 + len(sites)))
+    for group in bare_runs(model, asked, direction, kept):
+        patches = [tuple(sites), *((site,) for site in sites)]
+        tasks = [(i, patch) for i in range(len(group.pairs)) for patch in range(len(patches))]
+        runs = joint_swaps(group, [(i, patches[patch]) for i, patch in tasks])
+        for which, after in patched(model, group.base, runs, asked.outputs):
+            rows, patch = np.array([tasks[k] for k in which.tolist()]).T
+            pairs = np.array(group.pairs)[rows]
+            found[pairs, patch] = asked.measure(
+                after, pairs.tolist(), group.clean[rows], asked.outputs
+            )
     return found

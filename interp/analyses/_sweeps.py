@@ -1,0 +1,165 @@
+"""What answers of activation patching say beside the map: bands, joint patches, arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from interp.axes import Grid, PerPair
+from interp.behaviors import Behavior
+from interp.errors import BadInput
+from interp.methods import effects
+from interp.models.info import ModelInfo
+from interp.models.sites import INPUTS, parse_sites
+from interp.scores import Absent, Anchor, Interval, Score
+
+PRECISIONS = {
+    "model": "in the model's own precision",
+    "screened": "screened in bfloat16, the shown cells computed again",
+    "bfloat16": "with matrix products in bfloat16",
+    "tf32": "with matrix products in TF32",
+}
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a map was computed; ``off`` and ``rank`` are None where nothing was compared.
+
+    Attributes:
+        precision: One of ``PRECISIONS``.
+        how: How the engine made the runs, a sentence.
+        sampled: Random cells that were computed again.
+        off: Largest deviation of their effects.
+        rank: Spearman's correlation of their effects.
+    """
+
+    precision: str
+    how: str
+    sampled: int
+    off: float | None
+    rank: float | None
+
+    @property
+    def sentence(self) -> str:
+        """Say it, with what the rounding did."""
+        if self.precision == "model":
+            return self.how
+        said = f"{self.how} Computed {PRECISIONS[self.precision]}"
+        if self.off is None:
+            return f"{said}; its deviation comes with the complete map."
+        ranked = "" if self.rank is None else f", rank correlation {self.rank:.3f}"
+        return (
+            f"{said}: over {self.sampled} random cells computed again the effect is off by up to "
+            f"{self.off:.2g}{ranked}."
+        )
+
+
+OWN = Arithmetic("model", "", 0, None, None)
+"""The arithmetic of answers from before there was a choice."""
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One patch of several places together, beside a patch of each of them alone.
+
+    Attributes:
+        places: The sites.
+        values: Metric of each pair, patched jointly.
+        alone: Effect of each site alone.
+        score: The joint effect with its scale.
+    """
+
+    places: tuple[str, ...]
+    values: PerPair
+    alone: tuple[float, ...]
+    score: Score
+
+    @property
+    def sentence(self) -> str:
+        """Compare the joint effect with the sum of the single ones."""
+        singles = " + ".join(f"{one:.2f}" for one in self.alone)
+        value, total = self.score.value, sum(self.alone)
+        bounds = self.score.interval
+        given = f" [{bounds.low:.2f}, {bounds.high:.2f}]" if isinstance(bounds, Interval) else ""
+        more = value - total
+        word = "more than" if more > 0.1 else "less than" if more < -0.1 else "about"
+        return (
+            f"Patched together, {' and '.join(self.places)} have an effect of {value:.2f}{given}: "
+            f"{word} the sum of one at a time ({singles} = {total:.2f})."
+        )
+
+
+def joint(
+    places: Sequence[str],
+    values: np.ndarray,
+    runs: tuple[PerPair, PerPair, str],
+    *,
+    least: float,
+    rng: np.random.Generator,
+    clusters: tuple[int, ...],
+) -> Joint | None:
+    """Read a joint patch: metric ``[pair, patch]``, jointly first, then each place alone.
+
+    None where there is no gap to share out.
+    """
+    clean, corrupted, direction = runs
+    if not effects.has_gap(clean, corrupted, least):
+        return None
+    each = effects.effect(values[:, None], clean, corrupted, direction)[0]
+    value, bounds = effects.one_effect(values[:, 0], *runs, rng, clusters=clusters)
+    back = direction == "denoising"
+    score = Score(
+        name=f"effect of {', '.join(places)} patched together",
+        value=value,
+        unit="of the gap",
+        n=len(clean),
+        floor=Anchor("corrupted run" if back else "clean run", 0.0),
+        ceiling=Anchor("clean run" if back else "corrupted run", 1.0),
+        constant=Absent("an effect is a difference of two runs: no output is guessed"),
+        null=Absent("other sets of as many places were not patched"),
+        interval=bounds,
+        held_out=Absent("these places were named, not searched for on these pairs"),
+    )
+    return Joint(tuple(places), values[:, 0], tuple(float(one) for one in each[1:]), score)
+
+
+def different(low: Grid, high: Grid) -> str:
+    """Answer whether any cell is different from 0, by the band for all tested cells at once."""
+    tested = np.isfinite(low)
+    if not tested.any():
+        return ""
+    n, of = int((tested & ((low > 0) | (high < 0))).sum()), int(tested.sum())
+    some = f"{n} of {of} cells differ" if n else f"None of {of} cells differs"
+    return f"{some} from 0 by a 95 % band for all of them at once (max-T)."
+
+
+def check_together(model: ModelInfo, behavior: Behavior, text: str) -> None:
+    """Refuse sites that cannot be patched together.
+
+    Raises:
+        UnknownName: The model has no such site.
+        BadInput: It is an input of a path, a position that prompts do not have, or only one site.
+    """
+    sites = parse_sites(model, text)
+    shortest = min(behavior.lengths)
+    for site in sites:
+        if site.component in INPUTS:
+            raise BadInput(
+                f"{site} was to be patched together with others.",
+                "It is what one reader takes from the stream: the end of a path.",
+                "Ask path patching for it, or patch a site such as L0H1.z or L2.mlp_out.",
+            )
+        if site.pos is not None and not 0 <= site.pos < shortest:
+            raise BadInput(
+                f"{site} was to be patched.",
+                f"The shortest prompt has {shortest} tokens.",
+                f"Choose positions 0 to {shortest - 1}.",
+            )
+    if len(sites) == 1 or len(set(sites)) < len(sites):
+        raise BadInput(
+            f"{text!r} was to be patched together.",
+            "It names one place only, or one twice.",
+            "Name two different places or more, between commas: L0H1.z, L2.mlp_out@4.",
+        )
