@@ -8,7 +8,7 @@ from typing import Any, get_args
 import streamlit as st
 
 from interp import analyses
-from interp.analyses._fields import kind_of, limits
+from interp.analyses._fields import is_more, kind_of, limits
 from interp.behaviors import PromptPair, from_pairs
 from interp.errors import BadInput, InterpError, UnknownName
 from interp.methods.effects import METRICS
@@ -21,7 +21,11 @@ _SITES = {name: name for name in RESIDUAL} | {
     for name in ("z", "q", "k", "v", "pattern", "result")
     for suffix, where in (("", "all positions"), ("_pos", "by position"))
 }
-_CHOICES = {name: words for name, (words, _) in METRICS.items()}
+_CHOICES = {name: words for name, (words, _) in METRICS.items()} | {
+    "model": "the model's own",
+    "screened": "screened in bfloat16",
+    "tf32": "TF32",
+}
 _MOST_OUTPUTS = 300
 _WIDE = ("prompt", "pairs")
 
@@ -33,16 +37,21 @@ def draw(kind: str) -> dict[str, Any]:
     state.seed(kind, _widgets(kind, fields))
     drawn: dict[str, Any] = {"kind": kind}
     hidden = _hidden(kind, spec)
-    rows = _rows([name for name in fields if name not in hidden], spec)
+    more = [name for name in fields if is_more(spec, name)]
+    more.sort(key=lambda name: kind_of(spec, name) == "seed")
+    rows = _rows([name for name in fields if name not in {*hidden, *more}], spec)
     for row in rows:
         for column, name in zip(st.columns(len(row)), row, strict=True):
             with column:
                 drawn[name] = _DRAW[kind_of(spec, name)](kind, name)
         _below(kind, spec, row, drawn)
-    with st.expander("More"):
-        for name in fields:
-            if kind_of(spec, name) == "seed":
-                drawn[name] = _seed(kind, name)
+    usual = state.example(kind)
+    # What differs from the usual must not hide.
+    with st.expander("More", expanded=any(fields[name] != usual[name] for name in more)):
+        for row in [more[i : i + 3] for i in range(0, len(more), 3)]:
+            for column, name in zip(st.columns(3), row, strict=False):
+                with column:
+                    drawn[name] = _DRAW[kind_of(spec, name)](kind, name)
     fields |= drawn
     return fields
 
@@ -297,7 +306,10 @@ def _number(kind: str, name: str) -> float:
 
 def _places(kind: str, name: str) -> str:
     field = analyses.get(kind).spec.model_fields[name]
-    return st.text_input(_label(kind, name), key=state.key(kind, name), help=field.description)
+    key, none = state.key(kind, name), "none" if field.default == "" else None
+    return (
+        st.text_input(_label(kind, name), key=key, help=field.description, placeholder=none) or ""
+    )
 
 
 def _bounded(kind: str, name: str) -> tuple[Any, tuple[Any, Any]]:
@@ -337,4 +349,5 @@ _DRAW = {
     "places": _places,
     "whole": _whole_number,
     "number": _number,
+    "seed": _seed,
 }

@@ -51,7 +51,10 @@ Layer = Annotated[int, Kind("layer"), Field(ge=0)]
 Head = Annotated[int, Kind("head"), Field(ge=0)]
 Sites = Annotated[SiteChoice, Kind("site")]
 Places = Annotated[str, Kind("places"), Field(max_length=2000)]
-"""Sites of a model, between commas: ``L5H3.z, L2.mlp_out@4``. Label by ``title``."""
+"""Text that names places: sites between commas (``L5H3.z, L2.mlp_out@4``), layers, a position.
+
+A spec gives the label by ``title`` and what stands for empty text by ``examples``.
+"""
 Whole = Annotated[int, Kind("whole")]
 """A whole number; a spec gives its limits by ``Field(ge=, le=)`` and its label by ``title``."""
 Number = Annotated[float, Kind("number")]
@@ -84,6 +87,16 @@ def kind_of(spec: type[BaseModel], name: str) -> str:
         if isinstance(mark, Kind):
             return mark.name
     return "kind"
+
+
+def is_more(spec: type[BaseModel], name: str) -> bool:
+    """Whether a form shows a field only to those who look for more: seeds, and what says so."""
+    marked = spec.model_fields[name].json_schema_extra
+    return kind_of(spec, name) == "seed" or marked == MORE
+
+
+MORE: Any = {"form": "more"}
+"""What a field's ``json_schema_extra`` is where a form shows it only to those who look for more."""
 
 
 def limits(spec: type[BaseModel], name: str) -> tuple[Any, Any]:

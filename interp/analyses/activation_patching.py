@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from interp.analyses import _sweeps
 from interp.analyses._fields import (
+    MORE,
     BehaviorName,
     Count,
     Direction,
@@ -56,22 +57,31 @@ class ActivationPatching(Spec):
     )
     metric: Metric = Field(default="logit_diff", description="What is read at the answer position.")
     layers: Places = Field(
-        default="", title="Layers", description="Layers that are patched: 0, 5-7. Empty: all."
+        default="",
+        json_schema_extra=MORE,
+        title="Layers",
+        examples=["all"],
+        description="Layers that are patched: 0, 5-7. Empty: all.",
     )
     position: Places = Field(
         default="",
+        json_schema_extra=MORE,
         title="Position",
+        examples=["all"],
         description="The one position where heads are patched, from the end if negative: 4, -1. "
         "Empty: all positions. Only for maps of layer by head.",
     )
     together: Places = Field(
         default="",
+        json_schema_extra=MORE,
         title="Patched together",
+        examples=["none"],
         description="Sites that are also patched all at once, and one at a time: L0H1.z, "
         "L2.mlp_out@4. Empty: none.",
     )
     precision: Precision = Field(
         default="model",
+        json_schema_extra=MORE,
         description="model: the model's own arithmetic. screened: the map in bfloat16, the largest "
         "effects again exactly. bfloat16, tf32: coarser matrix products. The deviation is measured "
         "on a sample and stands beside the answer.",

@@ -70,13 +70,12 @@ def gradients(
             group.x = flat.unflatten(0, ids.shape)
         numbers = reader(layers.outputs(group.x[:, read], outputs))
         names = list(saved.acts)
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(
-            numbers.sum(), [saved.acts[n] for n in names], allow_unused=True
+        found = torch.autograd.grad(
+            numbers.sum(), [saved.acts[name] for name in names], materialize_grads=True
         )
     acts = {name: saved.acts[name].detach().unflatten(0, (len(ids), -1)) for name in names}
     grads = {
-        name: torch.zeros_like(acts[name]) if grad is None else grad.unflatten(0, (len(ids), -1))
-        for name, grad in zip(names, found, strict=True)
+        name: grad.unflatten(0, (len(ids), -1)) for name, grad in zip(names, found, strict=True)
     }
     return Gradients(numbers.detach(), acts, grads)
 
