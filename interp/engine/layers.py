@@ -126,7 +126,7 @@ class Advance:
         parts: list[Tensor] = []
         for slot, part in zip("qkv", lean.split(layer, x, asking), strict=True):
             place, own = (outof, x if asking is None else x[asking]) if slot == "q" else (into, x)
-            part = _own_inputs(tap, lean, (layer, slot), own, part, place)
+            part = self._own_inputs(layer, slot, own, part, tokens=place)
             parts.append(tap(slot, layer, part, place))
         pos = torch.cat([_positions(group).repeat(len(group.runs)) for group in groups])
         q = lean.turned(layer, "q", parts[0], pos if asking is None else pos[asking])
@@ -153,6 +153,31 @@ class Advance:
             found.append(lean.mix(pattern, v_).flatten(0, 1))
         return torch.cat(found)
 
+    def _own_inputs(
+        self, layer: int, slot: str, x: Tensor, part: Tensor, *, tokens: Tokens
+    ) -> Tensor:
+        """Recompute queries, keys or values of heads that read a stream of their own."""
+        found = self.tap.entries(f"{slot}_in", layer, tokens)
+        if not found:
+            return part
+        places: list[Tensor] = []
+        for _, at, token in found:
+            assert at.head is not None, "an input of a head is that of one head"
+            places.append(token * part.shape[1] + at.head)
+        place, which = torch.cat(places).unique(return_inverse=True)
+        inputs, part, done = x[place // part.shape[1]], part.clone(), 0
+        for edits, at, token in found:
+            mine = which[done : done + len(token)]
+            inputs[mine] = edits.change(inputs[mine], at).to(x.dtype)
+            done += len(token)
+        heads = place % part.shape[1]
+        for head in heads.unique().tolist():
+            chosen = heads == head
+            part[place[chosen] // part.shape[1], head] = self.lean.one_head(
+                layer, slot, head, inputs[chosen]
+            )
+        return part
+
     def _behind(self, layer: int, z: Tensor, resid: Tensor, tokens: Tokens) -> Tensor:
         """Go from what the heads read to the stream after the layer."""
         lean, tap, one = self.lean, self.tap, self.lean.layers[layer]
@@ -168,33 +193,6 @@ class Advance:
         written = tap("mlp_out", layer, one.mlp(tap("mlp_in", layer, mid, tokens)), tokens)
         after = mid + written + attn if lean.parallel else mid + written
         return tap("resid_post", layer, after, tokens)
-
-
-def _own_inputs(
-    tap: Tap, lean: Lean, where: tuple[int, str], x: Tensor, part: Tensor, tokens: Tokens
-) -> Tensor:
-    """Recompute queries, keys or values of heads that read a stream of their own."""
-    layer, slot = where
-    found = tap.entries(f"{slot}_in", layer, tokens)
-    if not found:
-        return part
-    places: list[Tensor] = []
-    for _, at, token in found:
-        assert at.head is not None, "an input of a head is that of one head"
-        places.append(token * part.shape[1] + at.head)
-    place, which = torch.cat(places).unique(return_inverse=True)
-    inputs, part, done = x[place // part.shape[1]], part.clone(), 0
-    for edits, at, token in found:
-        mine = which[done : done + len(token)]
-        inputs[mine] = edits.change(inputs[mine], at).to(x.dtype)
-        done += len(token)
-    heads = place % part.shape[1]
-    for head in heads.unique().tolist():
-        chosen = heads == head
-        part[place[chosen] // part.shape[1], head] = lean.one_head(
-            layer, slot, head, inputs[chosen]
-        )
-    return part
 
 
 def _asking(groups: Sequence[Group], tokens: Tokens, read: int) -> Int[Tensor, "query"]:

@@ -162,29 +162,37 @@ def sweep(
     for part in coarse_first(grid):
         for group in groups:
             tasks = [(i, c) for c in part for i, p in enumerate(group.pairs) if wanted[p][c]]
-            if not tasks:
-                continue
-            pairs = np.array([group.pairs[i] for i, _ in tasks])
-            rows, cols = np.array([cell for _, cell in tasks]).T
-            known = np.flatnonzero(~np.isnan(values[pairs, rows, cols]))
-            runs, columns = swaps(group, grid, tasks), asked.outputs
-            for which, after in patched(
-                model, group.base, runs, columns, skip=torch.from_numpy(known)
-            ):
-                k = which.numpy()
-                reference = group.clean[[tasks[i][0] for i in k]]
-                values[pairs[k], rows[k], cols[k]] = asked.measure(
-                    after, pairs[k].tolist(), reference, columns
-                )
+            at = tuple(np.array([(group.pairs[i], *c) for i, c in tasks], int).reshape(-1, 3).T)
+            places = [(i, (grid.place(*c),)) for i, c in tasks]
+            known = np.flatnonzero(~np.isnan(values[at]))
+            for done_now, numbers in swapped(model, asked, group, places, known=known):
+                values[tuple(axis[done_now] for axis in at)] = numbers
                 yield so_far()
 
 
-def swaps(group: Group, grid: Grid, tasks: Sequence[tuple[int, Cell]]) -> Runs:
-    """Return one run a task (row of the group, cell), which puts the other prompt's activation."""
-    return joint_swaps(group, [(row, (grid.place(*cell),)) for row, cell in tasks])
+def swapped(
+    model: LoadedModel,
+    asked: Asked,
+    group: Group,
+    tasks: Sequence[tuple[int, Sequence[Site]]],
+    *,
+    known: np.ndarray | None = None,
+) -> Iterator[tuple[np.ndarray, PerPair]]:
+    """Make one run a task (row of the group, sites that are swapped jointly), in passes.
+
+    Yields which tasks are done and the metric of each. ``known`` are tasks that an earlier attempt
+    did.
+    """
+    rows = np.array([row for row, _ in tasks], dtype=int)
+    pairs = np.array(group.pairs)[rows]
+    skip = None if known is None else torch.from_numpy(known)
+    runs = swaps(group, tasks)
+    for which, after in patched(model, group.base, runs, asked.outputs, skip=skip):
+        k = which.numpy()
+        yield k, asked.measure(after, pairs[k].tolist(), group.clean[rows[k]], asked.outputs)
 
 
-def joint_swaps(group: Group, tasks: Sequence[tuple[int, Sequence[Site]]]) -> Runs:
+def swaps(group: Group, tasks: Sequence[tuple[int, Sequence[Site]]]) -> Runs:
     """Return one run a task (row of the group, sites), which swaps all its sites jointly."""
     each = [(run, row, site) for run, (row, sites) in enumerate(tasks) for site in sites]
     base, other = group.base, group.source
@@ -212,7 +220,7 @@ def joint_swaps(group: Group, tasks: Sequence[tuple[int, Sequence[Site]]]) -> Ru
                 start=min(differs[row] for row in rows.tolist()) if everywhere else 0,
             )
         )
-    return Runs(torch.tensor([row for row, _ in tasks]), edits)
+    return Runs(torch.tensor([row for row, _ in tasks], dtype=torch.long), edits)
 
 
 def _column(numbers: Sequence[int | None]) -> Int[Tensor, "edit"]:
@@ -243,12 +251,9 @@ def together(
     found = np.empty((len(behavior), 1 + len(sites)))
     for group in bare_runs(model, asked, direction, kept):
         patches = [tuple(sites), *((site,) for site in sites)]
-        tasks = [(i, patch) for i in range(len(group.pairs)) for patch in range(len(patches))]
-        runs = joint_swaps(group, [(i, patches[patch]) for i, patch in tasks])
-        for which, after in patched(model, group.base, runs, asked.outputs):
-            rows, patch = np.array([tasks[k] for k in which.tolist()]).T
-            pairs = np.array(group.pairs)[rows]
-            found[pairs, patch] = asked.measure(
-                after, pairs.tolist(), group.clean[rows], asked.outputs
-            )
+        each = [(i, patch) for i in range(len(group.pairs)) for patch in range(len(patches))]
+        tasks = [(i, patches[patch]) for i, patch in each]
+        for done, numbers in swapped(model, asked, group, tasks):
+            rows, patch = np.array(each)[done].T
+            found[np.array(group.pairs)[rows], patch] = numbers
     return found

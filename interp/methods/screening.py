@@ -104,14 +104,13 @@ def screen(
     Cost: of one sweep in the coarser arithmetic and of at most ``2 * SAMPLE`` cells in the model's.
     """
     check_rounding(model, rounded)
-    args = (model, behavior, grid, direction, metric_name)
-    before = done or (None, None)
+    args, before = (model, behavior, grid, direction, metric_name), done or (None, None)
     first: Sweep | None = None
     for state in sweep(*args, done=before[0], rounded=rounded):
         first = state
-        none = np.full_like(state.values, np.nan)
+        again, none = np.full_like(state.values, np.nan), np.zeros(grid.shape, bool)
         part = replace(state, fraction=0.8 * state.fraction)
-        yield _screened(part, state.values, none, np.zeros(grid.shape, bool), direction)
+        yield Screened(part, none, None, None, 0, state.values, again)
     assert first is not None
     live = np.argwhere(~first.inert)
     random = np.zeros(grid.shape, bool)
@@ -129,27 +128,24 @@ def screen(
         # What a patch changes is put on the exact bare run: what all runs share cancels.
         moved = first.values + (shift[1] - shift[0])[:, None, None]
         exact = ~np.isnan(state.values).any(0) & wanted
-        values = np.where(exact, state.values, moved) if largest else moved
-        mixed = replace(state, values=values, fraction=0.8 + 0.2 * state.fraction)
-        yield _screened(mixed, first.values, state.values, exact & random, direction, moved, exact)
+        rough = replace(state, values=moved, fraction=0.8 + 0.2 * state.fraction)
+        off, rank = _compared(rough, state.values, exact & random, direction)
+        mixed = replace(rough, values=np.where(exact, state.values, moved)) if largest else rough
+        n = int((exact & random).sum())
+        yield Screened(mixed, exact, off, rank, n, first.values, state.values)
 
 
-def _screened(
-    state: Sweep,
-    rounded: PairGrid,
-    again: PairGrid,
-    sampled: Mask,
-    direction: str,
-    moved: PairGrid | None = None,
-    exact: Mask | None = None,
-) -> Screened:
-    off: float | None = None
-    rank: float | None = None
-    if moved is not None and sampled.any():
-        runs = (state.clean, state.corrupted, direction)
-        true, rough = (effects.effect(v, *runs)[sampled] for v in (again, moved))
-        off = float(np.abs(true - rough).max())
-        if len(true) > 2 and true.std() > 0 and rough.std() > 0:
-            rank = float(np.corrcoef(rankdata(true), rankdata(rough))[0, 1])
-    done = sampled if exact is None else exact
-    return Screened(state, done, off, rank, int(sampled.sum()), rounded, again)
+def _compared(
+    state: Sweep, again: PairGrid, sampled: Mask, direction: str
+) -> tuple[float | None, float | None]:
+    """Return how far the effects of sampled cells are off, and their rank correlation.
+
+    ``state`` has the rounded values of all cells, ``again`` the exact ones of some.
+    """
+    if not sampled.any():
+        return None, None
+    runs = (state.clean, state.corrupted, direction)
+    true, rough = (effects.effect(values, *runs)[sampled] for values in (again, state.values))
+    varied = len(true) > 2 and true.std() > 0 and rough.std() > 0
+    rank = float(np.corrcoef(rankdata(true), rankdata(rough))[0, 1]) if varied else None
+    return float(np.abs(true - rough).max()), rank
