@@ -33,6 +33,9 @@ _PAGES = {
     "attribution": "/direct_logit_attribution",
     "generate": "/generate",
     "patching": _PATCHING,
+    "attribution-patching": "/attribution_patching",
+    "path-patching": "/path_patching",
+    "ablation": "/ablation",
     "analyses": "/analyses",
     "about": "/about",
     "patching-empty": f"{_PATCHING}?clean=kmabcda&corrupted=kmxbcda&answer=b&foil=c",
@@ -123,6 +126,10 @@ def _own_model(browser: Any, url: str, width: int) -> None:
         "generate-own": f"/generate?model=local/my-fine-tune&prompt={prompt}",
         "patching-own": "/activation_patching?model=local/my-fine-tune&behavior=ioi&n_pairs=10"
         "&site=resid_pre",
+        "patching-together": "/activation_patching?behavior=induction-first-cue&n_pairs=20&site=z"
+        "&together=L0H0.z,+L1H0.z",
+        "patching-screened": "/activation_patching?model=paren-balancer&behavior=paren-near-misses"
+        "&n_pairs=20&site=z&position=0&precision=screened",
         "explore-two": f"/logit_lens?{two}",
         "attribution-two": f"/direct_logit_attribution?{two}",
     }.items():

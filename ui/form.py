@@ -25,6 +25,8 @@ _CHOICES = {name: words for name, (words, _) in METRICS.items()} | {
     "model": "the model's own",
     "screened": "screened in bfloat16",
     "tf32": "TF32",
+    "qk_fix": "QK fix",
+    "mlps": "through MLPs",
 }
 _MOST_OUTPUTS = 300
 _WIDE = ("prompt", "pairs")

@@ -184,6 +184,7 @@ class Advance:
         z = tap("z", layer, z, tokens)
         attn = one.out(z.flatten(1))
         for edits, at, token in tap.entries("result", layer, tokens):
+            assert at.head is not None, "a result is that of one head"
             now = lean.result(layer, z, token, at.head)
             attn = attn.index_add(0, token, (edits.change(now, at) - now).to(attn.dtype))
         attn = tap("attn_out", layer, one.after_attn(attn), tokens)

@@ -123,11 +123,21 @@ class Lean:
         of_head = self.layers[layer].qkv.rows(index * self.d_head, (index + 1) * self.d_head)
         return of_head(self.layers[layer].norm(x))
 
-    def result(self, layer: int, z: Tensor, token: Tensor, head: Tensor | None) -> Tensor:
-        """Return what heads write into the stream at some tokens: ``[entry, d_model]``."""
+    def results(
+        self, layer: int, z: Float[Tensor, "... head d_head"]
+    ) -> Float[Tensor, "... head d_model"]:
+        """Return what each head writes into the stream, without the output bias."""
+        weight = self.layers[layer].out.weight.unflatten(1, (self.n_heads, self.d_head))
+        each = [Linear(weight[:, head])(z[..., head, :]) for head in range(self.n_heads)]
+        return torch.stack(each, -2)
+
+    def result(
+        self, layer: int, z: Tensor, token: Tensor, head: Tensor
+    ) -> Float[Tensor, "entry d_model"]:
+        """Return what heads write into the stream at some tokens."""
         weight = self.layers[layer].out.weight.unflatten(1, (self.n_heads, self.d_head))
         written = z.new_empty(len(token), weight.shape[0])
-        for one in range(self.n_heads) if head is not None else ():
+        for one in head.unique().tolist():
             chosen = head == one
             written[chosen] = Linear(weight[:, one])(z[token[chosen], one])
         return written

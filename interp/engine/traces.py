@@ -134,6 +134,11 @@ def lean_trace(
         flat, _ = step(layer, [group])
         group.x = flat.unflatten(0, ids.shape)
     saved.acts["resid_post", len(layers.layers) - 1] = group.x
+    if "result" in keep:
+        saved.acts |= {
+            ("result", layer): layers.results(layer, saved.acts["z", layer])
+            for layer in range(len(layers.layers))
+        }
     logits = layers.outputs(group.x[:, read], None)
     return Trace(ids, read, logits, saved.acts, seen, layers, "")
 

@@ -16,7 +16,7 @@ Zhang & Nanda, "Towards best practices of activation patching" (ICLR 2024).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -33,6 +33,8 @@ from interp.models.load import LoadedModel
 from interp.models.sites import Site
 
 Cell = tuple[int, int]
+_SWAPPED = {"result": "z"}
+"""What is swapped instead: a head's result is a linear map of ``z``, which is smaller."""
 Rounded = Literal["bfloat16", "tf32"]
 
 
@@ -93,6 +95,7 @@ def bare_runs(
     Cost: 2 forwards a pair; memory of the activations of all pairs.
     """
     behavior, groups = asked.behavior, []
+    keep = [_SWAPPED.get(component, component) for component in keep]
     for length in sorted(set(behavior.lengths)):
         pairs = [i for i, n in enumerate(behavior.lengths) if n == length]
         clean, corrupted = (
@@ -194,7 +197,11 @@ def swapped(
 
 def swaps(group: Group, tasks: Sequence[tuple[int, Sequence[Site]]]) -> Runs:
     """Return one run a task (row of the group, sites), which swaps all its sites jointly."""
-    each = [(run, row, site) for run, (row, sites) in enumerate(tasks) for site in sites]
+    each = [
+        (run, row, replace(site, component=_SWAPPED.get(site.component, site.component)))
+        for run, (row, sites) in enumerate(tasks)
+        for site in sites
+    ]
     base, other = group.base, group.source
     causal = base.lean is not None and base.lean.causal
     differs = ((base.ids != other.ids).int().argmax(1) * causal).tolist()
