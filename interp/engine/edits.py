@@ -107,19 +107,24 @@ def _of_edit(value: Tensor, now: Tensor, at: At) -> Tensor:
     if value.ndim < 2:
         return value.expand_as(now)
     edit = at.edit if len(value) > 1 else torch.zeros_like(at.edit)
-    return value[edit] if value.ndim == 2 else value[edit, at.pos]
+    found = value[edit] if value.ndim == 2 else value[edit, at.pos]
+    # A pattern given over all sources; runs stop at the position read.
+    return found[:, : now.shape[1]]
 
 
 @dataclass(frozen=True, eq=False)
 class Edits:
     """Changes at one component, one entry an edit.
 
+    A run has one entry at a place in a column; to change a place twice takes two columns, which are
+    applied in turn.
+
     Attributes:
         component: Name as in ``interp.models.sites``.
         run: The run that each belongs to.
         layer: Counted from 0.
         change: What becomes of the activation.
-        pos: Position of each, or None: at all positions.
+        pos: Position of each, counted from 0, or None: at all positions.
         head: Head of each; None where the component has no heads. Keys and values have as many
             as the model has of these.
         start: Position before which an edit at all positions changes nothing (0 if not given).
@@ -132,6 +137,10 @@ class Edits:
     pos: Int[Tensor, "edit"] | None = None
     head: Int[Tensor, "edit"] | None = None
     start: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pos is not None and bool((self.pos < 0).any()):
+            raise ValueError("positions of edits are counted from 0")
 
     def first(self) -> Int[Tensor, "edit"]:
         """Return the first position that each changes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -65,6 +66,16 @@ class Late:
     stop: Int[Tensor, "run"]
     z: Float[Tensor, "token head d_head"]
     resid: Float[Tensor, "token d_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Changed:
+    """Tokens and heads at which something is edited, and what is there before and after."""
+
+    token: Int[Tensor, "entry"]
+    head: Int[Tensor, "entry"]
+    before: Float[Tensor, "entry width"]
+    after: Float[Tensor, "entry width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,36 +168,52 @@ class Advance:
         self, layer: int, slot: str, x: Tensor, part: Tensor, *, tokens: Tokens
     ) -> Tensor:
         """Recompute queries, keys or values of heads that read a stream of their own."""
-        found = self.tap.entries(f"{slot}_in", layer, tokens)
-        if not found:
+        places = (f"{slot}_in", layer, tokens)
+        changed = self._changed(*places, start=lambda token, head: x[token])
+        if changed is None:
             return part
-        places: list[Tensor] = []
-        for _, at, token in found:
-            assert at.head is not None, "an input of a head is that of one head"
-            places.append(token * part.shape[1] + at.head)
-        place, which = torch.cat(places).unique(return_inverse=True)
-        inputs, part, done = x[place // part.shape[1]], part.clone(), 0
-        for edits, at, token in found:
-            mine = which[done : done + len(token)]
-            inputs[mine] = edits.change(inputs[mine], at).to(x.dtype)
-            done += len(token)
-        heads = place % part.shape[1]
-        for head in heads.unique().tolist():
-            chosen = heads == head
-            part[place[chosen] // part.shape[1], head] = self.lean.one_head(
-                layer, slot, head, inputs[chosen]
+        part = part.clone()
+        for head in changed.head.unique().tolist():
+            chosen = changed.head == head
+            part[changed.token[chosen], head] = self.lean.one_head(
+                layer, slot, head, changed.after[chosen]
             )
         return part
+
+    def _changed(
+        self,
+        component: str,
+        layer: int,
+        tokens: Tokens,
+        *,
+        start: Callable[[Tensor, Tensor], Tensor],
+    ) -> _Changed | None:
+        """Apply edits in turn to what is only computed where it is edited, by token and head."""
+        found = self.tap.entries(component, layer, tokens)
+        if not found:
+            return None
+        n, places = self.lean.n_heads, []
+        for _, at, token in found:
+            assert at.head is not None, f"{component} is that of one head"
+            places.append(token * n + at.head)
+        place, which = torch.cat(places).unique(return_inverse=True)
+        token, head = place // n, place % n
+        before = start(token, head)
+        after, done = before.clone(), 0
+        for edits, at, entry in found:
+            mine = which[done : done + len(entry)]
+            after[mine] = edits.change(after[mine], at).to(after.dtype)
+            done += len(entry)
+        return _Changed(token, head, before, after)
 
     def _behind(self, layer: int, z: Tensor, resid: Tensor, tokens: Tokens) -> Tensor:
         """Go from what the heads read to the stream after the layer."""
         lean, tap, one = self.lean, self.tap, self.lean.layers[layer]
         z = tap("z", layer, z, tokens)
         attn = one.out(z.flatten(1))
-        for edits, at, token in tap.entries("result", layer, tokens):
-            assert at.head is not None, "a result is that of one head"
-            now = lean.result(layer, z, token, at.head)
-            attn = attn.index_add(0, token, (edits.change(now, at) - now).to(attn.dtype))
+        changed = self._changed("result", layer, tokens, start=partial(lean.result, layer, z))
+        if changed is not None:
+            attn = attn.index_add(0, changed.token, changed.after - changed.before)
         attn = tap("attn_out", layer, one.after_attn(attn), tokens)
         if one.mlp is None:
             return tap("resid_post", layer, resid + attn, tokens)

@@ -73,7 +73,8 @@ def trace(
         model: The model.
         ids: Token ids.
         read: Position whose logits are read, negative from the end.
-        keep: Components; those that patched runs start from are kept anyway.
+        keep: Components; those that patched runs start from are kept anyway. What one reader
+            takes from the stream (``q_in``, ``mlp_in``) is that stream, and not kept twice.
         seen: Positions that are no padding, or None: all.
         dtype: Precision of the matrix products instead of the model's.
         tf32: Whether they may round their factors to 10 bits, on CUDA devices.
@@ -183,24 +184,35 @@ def no_past(layer: int) -> NoReturn:
     raise AssertionError(layer)
 
 
-_READ: WeakKeyDictionary[LoadedModel, dict[torch.dtype, tuple[Lean | None, str]]] = (
-    WeakKeyDictionary()
-)
+_Read = tuple[int, Lean | None, str]
+_READ: WeakKeyDictionary[LoadedModel, dict[torch.dtype, _Read]] = WeakKeyDictionary()
 
 
 def layers_of(model: LoadedModel, dtype: torch.dtype | None) -> tuple[Lean | None, str]:
-    """Return a model's lean layers, or None and why; they are checked once per load."""
-    of_model = _READ.setdefault(model, {})
-    wanted = dtype or model.dtype
-    if wanted not in of_model:
-        why = why_not(model)
-        layers = None if why else lean(model, wanted)
-        if layers is not None and wanted == model.dtype:
-            off = _deviation(model, layers)
-            if not off <= AGREES.get(wanted, 0.1):
-                layers, why = None, f"its lean forward pass is off by {off:.2g} of the logits' std"
-        of_model[wanted] = layers, why
-    return of_model[wanted]
+    """Return a model's lean layers, or None and why.
+
+    They are read and checked once per load, and again when weights were changed in place. Coarser
+    ones are there only where those of the model's own precision passed.
+    """
+    of_model, wanted = _READ.setdefault(model, {}), dtype or model.dtype
+    version = sum(weight._version for weight in model.hooked.parameters())
+    if wanted not in of_model or of_model[wanted][0] != version:
+        layers, why = _read(model, wanted)
+        of_model[wanted] = version, layers, why
+    return of_model[wanted][1:]
+
+
+def _read(model: LoadedModel, wanted: torch.dtype) -> tuple[Lean | None, str]:
+    if wanted != model.dtype:
+        own, why = layers_of(model, None)
+        return (None, why) if own is None else (lean(model, wanted), "")
+    if why := why_not(model):
+        return None, why
+    layers = lean(model, wanted)
+    off = _deviation(model, layers)
+    if off <= AGREES.get(wanted, 0.1):
+        return layers, ""
+    return None, f"its lean forward pass is off by {off:.2g} of the logits' std"
 
 
 def _deviation(model: LoadedModel, layers: Lean) -> float:
@@ -210,4 +222,6 @@ def _deviation(model: LoadedModel, layers: Lean) -> float:
     own = read_out(model, ids, -1).logits.double()
     with torch.inference_mode():
         ours = lean_trace(model, layers, ids, -1, ()).logits.double()
-    return float((ours - own).abs().max() / own.std())
+    # Logits that are all alike have no spread: their size is the scale then.
+    scale = float(own.std(correction=0)) or float(own.abs().max()) or 1.0
+    return float((ours - own).abs().max()) / scale

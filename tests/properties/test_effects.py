@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from interp.engine import Edit, patched, read_out
 from interp.methods import effects
-from interp.methods.grids import make_grid
+from interp.methods.grids import SiteChoice, make_grid
 from interp.methods.patching import sweep
-from interp.models.sites import COMPONENTS, HEAD, Site
+from interp.models.sites import COMPONENTS, Site, has_heads
 from interp.scores import Absent, Anchor, Interval, Null, Score
 from interp.store.codec import pack, unpack
 from tests.contract._checks import assert_same_tree
@@ -26,81 +25,24 @@ from tests.oracles._models import INFO, behaviors, random_model
 KEEP = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 FLOAT32 = 1e-5  # of the logits' standard deviation
 
-places = st.tuples(
-    st.sampled_from(COMPONENTS),
-    st.integers(0, INFO.n_layers - 1),
-    st.integers(0, INFO.n_heads - 1) | st.none(),
-    st.integers(0, 6) | st.none(),
-)
-prompts = st.sampled_from([b.clean for b in behaviors().values()])
 
-
-# --- patching ------------------------------------------------------------------------------------
-
-
-def own_edit(acts: Any, place: Any, rows: int) -> Edit:
-    """An edit that puts into each row, at a place, what ``acts`` has there."""
-    component, layer, head, pos = place
-    head = head if component in HEAD else None
-    values = acts[component, layer]
-    every = torch.arange(rows)
-    values = values if head is None else values[:, :, head]
-    values = values if pos is None else values[:, pos]
-    return Edit(
-        component,
-        layer,
-        every,
-        None if pos is None else torch.full((rows,), pos),
-        None if head is None else torch.full((rows,), head),
-        values,
-    )
+# --- sweeps --------------------------------------------------------------------------------------
 
 
 @KEEP
-@given(ids=prompts, place=places)
-def test_patching_a_run_with_itself_changes_nothing(ids: Any, place: Any) -> None:
-    model, batch = random_model(), torch.tensor(ids)
-    own = read_out(model, batch, -1, [place[:2]])
-    edit = own_edit(own.acts, place, len(batch))
-    assert torch.equal(patched(model, batch, -1, [edit]), own.logits)
-    doubled = replace(edit, values=edit.values * 2 + 1)
-    # The control: other values there do matter, unless nothing reads that place any more.
-    last = place[1] == INFO.n_layers - 1 and place[3] not in (None, 6)
-    if not last or place[0] == "resid_pre":
-        assert not torch.equal(patched(model, batch, -1, [doubled]), own.logits)
-
-
-@KEEP
-@given(name=st.sampled_from(list(behaviors())), component=st.sampled_from(COMPONENTS))
-def test_a_sweep_of_equal_prompts_is_flat(name: str, component: str) -> None:
+@given(name=st.sampled_from(list(behaviors())), site=st.sampled_from(get_args(SiteChoice)))
+def test_a_sweep_of_equal_prompts_is_flat(name: str, site: str) -> None:
     behavior = behaviors()[name]
     same = replace(behavior, corrupted=behavior.clean)
-    *_, last = sweep(random_model(), same, make_grid(INFO, same, component), "denoising", "loss")
+    *_, last = sweep(random_model(), same, make_grid(INFO, same, site), "denoising", "loss")
     np.testing.assert_allclose(last.values, last.clean[:, None, None] + 0 * last.values, atol=1e-5)
-
-
-@KEEP
-@given(
-    name=st.sampled_from(list(behaviors())), way=st.sampled_from(["into clean", "into corrupted"])
-)
-def test_replacing_everything_at_the_start_gives_the_other_run(name: str, way: str) -> None:
-    """All positions of ``resid_pre`` of layer 0 together are the whole input."""
-    model, behavior = random_model(), behaviors()[name]
-    base, source = torch.tensor(behavior.clean), torch.tensor(behavior.corrupted)
-    if way == "into corrupted":
-        base, source = source, base
-    other = read_out(model, source, behavior.read, [("resid_pre", 0)])
-    edit = Edit("resid_pre", 0, torch.arange(len(base)), None, None, other.acts["resid_pre", 0])
-    assert torch.equal(patched(model, base, behavior.read, [edit]), other.logits)
-    bare = read_out(model, base, behavior.read)
-    assert not torch.equal(bare.logits, other.logits)
 
 
 @KEEP
 @given(
     name=st.sampled_from(list(behaviors())),
     order=st.permutations(range(4)),
-    site=st.sampled_from(["resid_pre", "attn_out", "z", "z_pos"]),
+    site=st.sampled_from(get_args(SiteChoice)),
     direction=st.sampled_from(["denoising", "noising"]),
 )
 def test_permuting_pairs_permutes_values(
@@ -311,7 +253,7 @@ def test_nothing_else_is_packed(wrong: Any) -> None:
 
 sites = st.builds(
     lambda component, layer, head, pos: Site(
-        component, layer, head if component in HEAD else None, pos
+        component, layer, head if has_heads(component) else None, pos
     ),
     st.sampled_from(COMPONENTS),
     st.integers(0, 200),
