@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from interp import analyses
+from interp.analyses._record import FollowUp
 from interp.answers import Answer, get
 from interp.errors import InterpError
 from interp.figures.named import NamedFigure
@@ -17,6 +18,9 @@ from interp.models.deviation import Deviation
 from interp.store import Record, State
 from ui import beside, form, parts, state
 from ui.resources import store
+
+_MOST_STEPS = 12
+"""Records that a chain of follow-ups is drawn of."""
 
 
 @parts.guarded
@@ -226,6 +230,7 @@ def show(name: str, figures: Sequence[NamedFigure] = ()) -> None:
     _precision(record)
     for i, score in enumerate(answer.analysis.scores(answer.result)):
         parts.score(score, key=f"score/{name}/{i}")
+    _lineage(answer)
     parts.share(answer)
     _next(answer, stacked=bool(figures))
 
@@ -270,20 +275,70 @@ def _cell(answer: Answer, cell: dict[str, Any], where: str) -> None:
         st.markdown(parts.escape(text))
         for named in figures:
             parts.figure(named, key=f"cell/{where}/{answer.id}/{named.name}")
+        if answer.spec is not None:
+            ups = answer.analysis.cell_follow_ups(answer.spec, answer.result, cell)
+            _cell_next(answer, ups)
+
+
+def _cell_next(answer: Answer, ups: Sequence[FollowUp]) -> None:
+    """Offer questions about the clicked cell, prefilled from it; as many as fit stand in a row."""
+    row = st.container(horizontal=True)
+    for up in _installed(ups):
+        if row.button(up.label, key=f"cell-next/{answer.id}/{up.label}"):
+            open_form(up.fields, parent=answer.id)
+
+
+def _installed(ups: Sequence[FollowUp]) -> list[FollowUp]:
+    return [up for up in ups if up.fields["kind"] in analyses.kinds()]
+
+
+def _lineage(answer: Answer) -> None:
+    """Draw how the answers of this kind led to one another, up to this one, and lead back."""
+    if answer.analysis is None or answer.spec is None:
+        return
+    line = [one for one in _line(answer) if one.spec is not None]
+    named = answer.analysis.lineage([(one.spec, one.result) for one in line])
+    if named is None:
+        return
+    parts.figure(named, key=f"lineage/{answer.id}")
+    before = line[-2]
+    if before.spec is not None and st.button("Back to the step before", key=f"back/{answer.id}"):
+        open_form(before.spec.model_dump(mode="json"), parent=before.record.parent or "")
+
+
+def _line(answer: Answer) -> list[Answer]:
+    """List the answered records of its kind that an answer follows, oldest first, and itself.
+
+    The address knows best whose follow-up this is: a question that was asked before keeps the
+    parent that it had then.
+    """
+    line, seen = [answer], {answer.id}
+    parent = state.param(state.FROM) or answer.record.parent
+    while parent and parent not in seen and len(line) < _MOST_STEPS:
+        seen.add(parent)
+        try:
+            above = get(store(), parent)
+        except InterpError:
+            break
+        if above.record.kind != answer.record.kind or above.result is None:
+            break
+        line.insert(0, above)
+        parent = above.record.parent
+    return line
 
 
 def _next(answer: Answer, *, stacked: bool) -> None:
     """Offer follow-up questions, prefilled from this answer."""
     if answer.analysis is None or answer.spec is None:
         return
-    ups = answer.analysis.follow_ups(answer.spec, answer.result)
-    ups = [up for up in ups if up.fields["kind"] in analyses.kinds()]
+    ups = _installed(answer.analysis.follow_ups(answer.spec, answer.result))
     if not ups:
         return
     st.markdown("**What to ask next**")
-    columns = [st.container() for _ in ups] if stacked else st.columns(len(ups))
-    for column, up in zip(columns, ups, strict=True):
-        if column.button(up.label, key=f"next/{answer.id}/{up.label}", width="stretch"):
+    # Side by side as many as fit: a label that is cut asks nothing.
+    row, width = st.container(horizontal=not stacked), "stretch" if stacked else "content"
+    for up in ups:
+        if row.button(up.label, key=f"next/{answer.id}/{up.label}", width=width):
             open_form(up.fields, parent=answer.id)
 
 

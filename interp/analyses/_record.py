@@ -46,6 +46,14 @@ S = TypeVar("S", bound=Spec)
 R = TypeVar("R")
 
 
+def _no_follow_ups(spec: Any, result: Any, cell: dict[str, Any]) -> Sequence[FollowUp]:
+    return ()
+
+
+def _no_lineage(steps: Sequence[tuple[Any, Any]]) -> NamedFigure | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Step(Generic[R]):
     """How much is done (0 to 1) and the complete result so far; NaN where not computed yet."""
@@ -123,6 +131,9 @@ class Analysis(Generic[S, R]):
         scores: Scores with their scale.
         inspect: Says more about a clicked cell, or None: sentence and figures.
         follow_ups: What to ask next.
+        cell_follow_ups: What to ask next about a clicked cell; shown with what ``inspect`` says.
+        lineage: Draws the answers that led to one another, oldest first, or None where there is
+            nothing to draw. The page gives it the records that this one is a follow-up of.
         example: A question that a bundled model answers within 2 s.
         cites: Sources of the method.
         rank: Place of its page within its group; lower ones come first.
@@ -148,6 +159,8 @@ class Analysis(Generic[S, R]):
     cites: Sequence[Cite]
     rank: int = 9
     version: int = 1
+    cell_follow_ups: Callable[[S, R, dict[str, Any]], Sequence[FollowUp]] = _no_follow_ups
+    lineage: Callable[[Sequence[tuple[S, R]]], NamedFigure | None] = _no_lineage
     needs: Callable[[ModelInfo], str | None] = lambda _: None
 
 

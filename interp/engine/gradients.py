@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.engine.layers import Advance, Group
-from interp.engine.lean import Lean
 from interp.engine.traces import Saved, embedded, no_past
+from interp.models.lean import Lean
 from interp.models.load import LoadedModel
 
 Reader = Callable[[Float[Tensor, "row output"]], Float[Tensor, "row"]]
@@ -35,8 +35,8 @@ def gradients(
     ids: Int[Tensor, "row pos"],
     read: int,
     keep: Collection[str],
-    reader: Reader,
     *,
+    reader: Reader,
     outputs: Int[Tensor, "output"] | None = None,
     streams: Float[Tensor, "row pos d_model"] | None = None,
 ) -> Gradients:

@@ -1,6 +1,6 @@
 """The slower exact way: a model's own forward pass from the start, edited by hooks.
 
-It is used for models that ``interp.engine.lean`` does not know how to compute.
+It is used for models that ``interp.models.lean`` does not know how to compute.
 """
 
 from __future__ import annotations

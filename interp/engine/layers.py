@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.engine.edits import At, Edits, Tokens
-from interp.engine.lean import Lean
+from interp.models.lean import Lean
 
 Past = Callable[[Int[Tensor, "run"], int], tuple[Tensor, Tensor]]
 """Keys and values ``[run, pos, key, d_head]`` of runs before a position, as scores take them."""

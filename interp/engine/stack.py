@@ -23,8 +23,8 @@ from torch import Tensor
 
 from interp.engine.edits import Edited, Runs
 from interp.engine.layers import Advance, Group, Late, Past
-from interp.engine.lean import Lean
 from interp.engine.traces import Trace
+from interp.models.lean import Lean
 
 BEHIND = ("z", "result", "attn_out", "resid_mid", "mlp_in", "mlp_out", "resid_post")
 """Components behind the attention of their layer."""

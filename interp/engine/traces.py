@@ -14,8 +14,9 @@ from torch import Tensor
 
 from interp.engine.edits import At, Edits, Tokens
 from interp.engine.layers import Advance, Group
-from interp.engine.lean import Lean, lean, why_not
 from interp.engine.runs import read_out
+from interp.errors import DoesNotFit
+from interp.models.lean import Lean, lean, why_not
 from interp.models.load import LoadedModel
 
 RESUMED = ("resid_pre", "z")
@@ -49,6 +50,12 @@ class Trace:
     lean: Lean | None
     why: str
     tf32: bool = False
+
+    def only(self, keep: Collection[str]) -> Trace:
+        """Return some components and the embeddings: what others take, not what they start from."""
+        embedded = ("resid_pre", 0)
+        kept = {at: act for at, act in self.acts.items() if at[0] in keep or at == embedded}
+        return replace(self, acts=kept)
 
     @property
     def stop(self) -> int:
@@ -91,8 +98,15 @@ def trace(
         from interp.engine.hooked import hooked_trace
 
         return hooked_trace(model, ids, read % ids.shape[1], keep, seen=seen, why=why)
-    with torch.inference_mode(), allowed_tf32(tf32):
-        found = lean_trace(model, layers, ids, read, keep, seen=seen)
+    try:
+        with torch.inference_mode(), allowed_tf32(tf32):
+            found = lean_trace(model, layers, ids, read, keep, seen=seen)
+    except torch.OutOfMemoryError as error:
+        raise DoesNotFit(
+            f"{len(ids)} prompts of {ids.shape[1]} tokens were run on {model.device}.",
+            "The device is out of memory for their activations.",
+            "Ask about fewer or shorter prompts, or use a device with more memory.",
+        ) from error
     return replace(found, tf32=tf32)
 
 

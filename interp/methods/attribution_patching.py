@@ -34,7 +34,7 @@ from interp.engine import Gradients, gradients, how, layers_of, trace
 from interp.errors import BadInput, DoesNotFit
 from interp.methods.grids import Grid, pairs_that_cannot_matter
 from interp.methods.metrics import Asked, metric
-from interp.methods.patching import Cell, Group, bare_runs, swapped
+from interp.methods.patching import BareRuns, Cell, Group, swapped
 from interp.methods.qk import keys_changed, queries_changed
 from interp.models.batches import rows_per_batch
 from interp.models.load import LoadedModel
@@ -78,12 +78,8 @@ class Attribution:
         read = "z" if grid.component == "result" else grid.component
         self.model, self.layers, self.direction = model, layers, direction
         self.grid, self.asked = replace(grid, component=read), Asked(behavior, metric_name)
-        self.groups = bare_runs(model, self.asked, direction, [read])
-        self.clean, self.corrupted = np.empty((2, len(behavior)))
-        sizes = np.empty(len(behavior))
-        for group in self.groups:
-            self.clean[group.pairs], self.corrupted[group.pairs] = group.bare
-            sizes[group.pairs] = group.sizes
+        self.groups = BareRuns(model, self.asked, direction, [read])
+        self.clean, self.corrupted, sizes = self.groups.read()
         self.logits = float(sizes.mean())
         self.base = self.corrupted if direction == "denoising" else self.clean
         self.nothing = pairs_that_cannot_matter(model.info, behavior, grid)
@@ -182,7 +178,7 @@ class Attribution:
                 ids,
                 group.base.read,
                 keep,
-                lambda logits: metric(self.asked.metric, logits, answers, foils, clean),
+                reader=lambda logits: metric(self.asked.metric, logits, answers, foils, clean),
                 outputs=outputs,
                 streams=streams,
             )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,9 @@ from interp.behaviors import Behavior
 from interp.engine import Edits, Runs, Take, Trace, how, patched, trace
 from interp.methods.grids import Grid, coarse_first, pairs_that_cannot_matter
 from interp.methods.metrics import Asked
+from interp.models.info import BYTES
 from interp.models.load import LoadedModel
+from interp.models.memory import memory
 from interp.models.sites import Site
 
 Cell = tuple[int, int]
@@ -76,44 +78,95 @@ class Group:
     sizes: PerPair
 
 
-def bare_runs(
-    model: LoadedModel,
-    asked: Asked,
-    direction: str,
-    keep: Sequence[str],
-    rounded: Rounded | None = None,
-) -> list[Group]:
-    """Run the clean and the corrupted prompts, those of one length together.
+class BareRuns(Sequence[Group]):
+    """The pairs in blocks of one length that fit into memory, run bare when they are asked for.
 
-    Args:
-        model: The model.
-        asked: Pairs and metric.
-        direction: "denoising" or "noising": which of the two runs is patched.
-        keep: Components whose activations are put in.
-        rounded: Coarser arithmetic of the matrix products, or None: the model's own.
-
-    Cost: 2 forwards a pair; memory of the activations of all pairs.
+    The block asked for last is kept; where there are several, going round them again takes their
+    bare runs again, which is little beside their patches.
     """
-    behavior, groups = asked.behavior, []
-    keep = [_SWAPPED.get(component, component) for component in keep]
-    for length in sorted(set(behavior.lengths)):
-        pairs = [i for i, n in enumerate(behavior.lengths) if n == length]
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        asked: Asked,
+        direction: str,
+        keep: Sequence[str],
+        rounded: Rounded | None = None,
+    ) -> None:
+        """Cut the pairs into blocks.
+
+        Args:
+            model: The model.
+            asked: Pairs and metric.
+            direction: "denoising" or "noising": which of the two runs is patched.
+            keep: Components whose activations are put in.
+            rounded: Coarser arithmetic of the matrix products, or None: the model's own.
+        """
+        self._model, self._asked, self._direction = model, asked, direction
+        self._keep, self._rounded = [_SWAPPED.get(c, c) for c in keep], rounded
+        self._last: tuple[int, Group] | None = None
+        self._blocks: list[list[int]] = []
+        lengths = np.array(asked.behavior.lengths)
+        for length in np.unique(lengths).tolist():
+            pairs = np.flatnonzero(lengths == length).tolist()
+            size = pairs_that_fit(model, length, len(self._keep))
+            self._blocks += [pairs[i : i + size] for i in range(0, len(pairs), size)]
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Run a block.
+
+        Raises:
+            DoesNotFit: The device is out of memory.
+
+        Cost: 2 forwards a pair of it; memory of their activations.
+        """
+        if self._last is None or self._last[0] != index:
+            self._last = None  # its memory is free for the next
+            self._last = index, self._run(self._blocks[index])
+        return self._last[1]
+
+    def read(self) -> tuple[PerPair, PerPair, PerPair]:
+        """Return the metric of the clean and corrupted runs and their logits' size, by pair."""
+        found = np.empty((3, len(self._asked.behavior)))
+        for group in self:
+            found[:, group.pairs] = [*group.bare, group.sizes]
+        return found[0], found[1], found[2]
+
+    def _run(self, pairs: list[int]) -> Group:
+        asked, behavior = self._asked, self._asked.behavior
         clean, corrupted = (
             trace(
-                model,
+                self._model,
                 torch.tensor([ids[i] for i in pairs]),
                 behavior.read,
-                keep,
-                dtype=torch.bfloat16 if rounded == "bfloat16" else None,
-                tf32=rounded == "tf32",
+                self._keep,
+                dtype=torch.bfloat16 if self._rounded == "bfloat16" else None,
+                tf32=self._rounded == "tf32",
             )
             for ids in (behavior.clean, behavior.corrupted)
         )
-        base, source = (corrupted, clean) if direction == "denoising" else (clean, corrupted)
-        bare = [asked.measure(run.logits, pairs, clean.logits) for run in (clean, corrupted)]
-        sizes = np.mean([asked.size(run.logits, pairs) for run in (clean, corrupted)], 0)
-        groups.append(Group(pairs, base, source, clean.logits, (bare[0], bare[1]), sizes))
-    return groups
+        base, source = corrupted, clean
+        if self._direction == "noising":
+            base, source = clean, corrupted
+        runs = (clean, corrupted)
+        bare = [asked.measure(run.logits, pairs, clean.logits) for run in runs]
+        sizes = np.mean([asked.size(run.logits, pairs) for run in runs], 0)
+        kept = source.only(self._keep)
+        return Group(pairs, base, kept, clean.logits, (bare[0], bare[1]), sizes)
+
+
+def pairs_that_fit(model: LoadedModel, length: int, kept: int) -> int:
+    """Return how many pairs' activations fit into a quarter of the free memory, at least one.
+
+    Free memory counts in powers of two, so that another attempt cuts alike.
+    """
+    info, streams = model.info, 5 + 2 * kept
+    each = length * info.n_layers * info.d_model * BYTES[info.dtype] * streams
+    room = 2.0 ** int(np.log2(max(memory(model.device)[0], 2**20) / 4))
+    return max(1, int(room / each))
 
 
 def sweep(
@@ -146,14 +199,14 @@ def sweep(
     on and of the positions from the cell's on; memory of the activations of all pairs.
     """
     asked = Asked(behavior, metric_name)
-    groups = bare_runs(model, asked, direction, [grid.component], rounded)
-    clean, corrupted = (_over_pairs(groups, [group.bare[i] for group in groups]) for i in (0, 1))
+    groups = BareRuns(model, asked, direction, [grid.component], rounded)
+    clean, corrupted, sizes = groups.read()
     nothing = pairs_that_cannot_matter(model.info, behavior, grid)
     base = corrupted if direction == "denoising" else clean
     # A patch that cannot matter leaves the base run's number, exactly.
     values = np.where(nothing, base[:, None, None], np.nan if done is None else done)
     wanted = ~nothing if cells is None else ~nothing & cells
-    logits = float(np.concatenate([group.sizes for group in groups]).mean())
+    logits = float(sizes.mean())
     total, inert = max(1, int(wanted.sum())), np.all(nothing, axis=0)
 
     def so_far() -> Sweep:
@@ -234,14 +287,6 @@ def _column(numbers: Sequence[int | None]) -> Int[Tensor, "edit"]:
     return torch.tensor([number or 0 for number in numbers])
 
 
-def _over_pairs(groups: Sequence[Group], numbers: Sequence[np.ndarray]) -> PerPair:
-    """Put numbers of groups in the order of the pairs."""
-    found = np.empty(sum(len(group.pairs) for group in groups))
-    for group, mine in zip(groups, numbers, strict=True):
-        found[group.pairs] = mine
-    return found
-
-
 def together(
     model: LoadedModel,
     behavior: Behavior,
@@ -256,7 +301,7 @@ def together(
     asked = Asked(behavior, metric_name)
     kept = sorted({site.component for site in sites})
     found = np.empty((len(behavior), 1 + len(sites)))
-    for group in bare_runs(model, asked, direction, kept):
+    for group in BareRuns(model, asked, direction, kept):
         patches = [tuple(sites), *((site,) for site in sites)]
         each = [(i, patch) for i in range(len(group.pairs)) for patch in range(len(patches))]
         tasks = [(i, patches[patch]) for i, patch in each]

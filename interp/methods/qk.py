@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.engine.lean import Lean
+from interp.models.lean import Lean
 
 QK = tuple[Float[Tensor, "row pos head d_head"], Float[Tensor, "row pos key d_head"]]
 Scores = Float[Tensor, "row head dest src"]

@@ -21,6 +21,9 @@ PAGES = (
     "/direct_logit_attribution",
     "/generate",
     "/activation_patching",
+    "/attribution_patching",
+    "/path_patching",
+    "/ablation",
     "/analyses",
     "/about",
 )

@@ -33,8 +33,11 @@ def test_recomputing_gives_the_stored_numbers(one: Worked, ledger: Callable[...,
     assert answer.verdict == analysis.verdict(stored)
     # Negative control: another question of the same kind gives other numbers.
     other = {
+        "ablation": {"pool": "clean"},
         "activation_patching": {"direction": "noising"},
+        "attribution_patching": {"direction": "denoising"},
         "direct_logit_attribution": {"answer": "c"},
+        "path_patching": {"direction": "denoising"},
         "logit_lens": {"prompt": one.spec.get("prompt", "")[::-1]},
     }
     changed = interp.run({**one.spec, **other.get(one.spec["kind"], {"seed": 1})})

@@ -26,11 +26,11 @@ import interp
 from interp import engine
 from interp.engine import Edits, Runs, Trace, gradients, how, layers_of, patched, trace, traces
 from interp.engine.hooked import hooked_trace
-from interp.engine.lean import Lean
 from interp.models.catalogue import of_shape
 from interp.models.convert import convert
 from interp.models.families import architecture
 from interp.models.info import Answers
+from interp.models.lean import Lean
 from interp.models.load import LoadedModel, build
 from interp.models.sites import components
 from tests.oracles import _families, _gates
@@ -741,7 +741,13 @@ def test_gradients_at_every_place(name: str, ledger: Note) -> None:
         assert layers is not None, why
         chosen = torch.tensor([5, 2])
         ours = gradients(
-            model, layers, of.ids, of.read, places, lambda x: x[:, 1] - x[:, 0], outputs=chosen
+            model,
+            layers,
+            of.ids,
+            of.read,
+            places,
+            reader=lambda x: x[:, 1] - x[:, 0],
+            outputs=chosen,
         )
         exact = of.logits([], torch.arange(len(of.ids)))
         numbers = exact[:, 2] - exact[:, 5]

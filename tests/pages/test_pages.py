@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from interp import analyses
+from interp.figures.named import NamedFigure
 from interp.jobs.inline import run
 from interp.jobs.submit import submit
 from interp.store import State, open_store
@@ -24,6 +25,9 @@ TITLES = {
     "direct_logit_attribution": "Why A, not B",
     "generate": "Generate",
     "activation_patching": "Patching",
+    "attribution_patching": "Attribution patching",
+    "ablation": "Ablation",
+    "path_patching": "Path patching",
     "analyses": "Analyses",
     "about": "About",
     "record": "Record",
@@ -206,3 +210,50 @@ def test_numbers_of_a_figure_come_as_csv() -> None:
     rows = [line.split(",") for line in main.csv.splitlines()]
     assert rows[0] == ["row", "column", "value"]
     assert ["L0H0", "b  4", "1.0"] in rows
+
+
+def click(app: AppTest, start: str) -> AppTest:
+    """Press the first button whose key begins so, and open the page that it leads to."""
+    button = next(b for b in app.button if str(b.key).startswith(start))
+    button.click().run()
+    assert_calm(app)
+    return app
+
+
+def test_a_walk_goes_on_from_a_clicked_sender_and_draws_its_chain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Logits, then the induction head's keys, then the previous-token head's values."""
+    clicked = {"0": 1, "1": 0}
+
+    def figure(named: NamedFigure, key: str) -> dict[str, Any] | None:
+        drawn.append(named.name)
+        return clicked if named.name == "effects" else None
+
+    monkeypatch.setattr("ui.parts.figure", figure)
+    drawn: list[str] = []
+    app = open_page("path_patching")
+    first = open_store().records.list(kind="path_patching")[0].id
+    assert "chain" not in drawn
+    assert any("Add L1H0.v to the receivers" in b.label for b in app.button)
+    click(app, f"cell-next/{first}/Who writes into L1H0's keys")
+    assert address(app) == {"receivers": "L1H0.k", "from": first}
+    assert "has not been asked yet" in words(app)
+    app.button(key="run/path_patching").click().run()
+    store = open_store()
+    asked = store.records.list(kind="path_patching", state=State.QUEUED)[0]
+    assert asked.parent == first
+    second = run(store, asked.spec).id
+    app.run()
+    assert_calm(app)
+    assert "chain" in drawn
+    clicked["0"] = 0
+    app.run()
+    click(app, f"next/{second}/Who writes into L0H0's values")
+    assert address(app) == {"receivers": "L0H0.v", "from": second}
+
+
+def address(app: AppTest) -> dict[str, str]:
+    """The query parameters of the page that is open."""
+    given = dict(app.query_params)
+    return {name: v if isinstance(v, str) else v[0] for name, v in given.items()}

@@ -360,15 +360,15 @@ def test_gradients_of_other_streams_and_of_chosen_outputs() -> None:
         return logits[:, 0] - logits[:, 1]
 
     found = gradients(
-        model, layers, IDS, -1, ["resid_pre"], read, outputs=column([4, 9]), streams=streams
+        model, layers, IDS, -1, ["resid_pre"], reader=read, outputs=column([4, 9]), streams=streams
     )
     exact = other.logits[:, 4] - other.logits[:, 9]
     std = float(other.logits.std())
     assert float((found.numbers - exact).abs().max()) < 1e-5 * std
-    own = gradients(model, layers, OTHER, -1, ["resid_pre"], lambda x: x[:, 4] - x[:, 9])
+    own = gradients(model, layers, OTHER, -1, ["resid_pre"], reader=lambda x: x[:, 4] - x[:, 9])
     for place, grad in own.grads.items():
         assert float((grad - found.grads[place]).abs().max()) < 1e-4 * float(grad.abs().max())
-    mine = gradients(model, layers, IDS, -1, ["resid_pre"], read, outputs=column([4, 9]))
+    mine = gradients(model, layers, IDS, -1, ["resid_pre"], reader=read, outputs=column([4, 9]))
     assert float((mine.numbers - exact).abs().max()) > 1e-2 * std
     assert all(p.grad is None for p in model.hooked.parameters())
     assert not any(grad.requires_grad for grad in found.grads.values())
