@@ -42,11 +42,19 @@ HOME: dict[str, tuple[str, str, dict[str, Any]]] = {
             "site": "resid_pre",
         },
     ),
-    "3-through-the-layers": (
-        "An answer comes up through the layers",
-        "The paren balancer read layer by layer on a balanced string: it reads as unbalanced until "
-        "the second layer has run.",
-        {"kind": "logit_lens", "model": "paren-balancer", "prompt": "(()())(())()"},
+    "3-what-gradients-miss": (
+        "What attribution patching misses",
+        "One backward pass estimates every patch of the induction head's model. It finds the head "
+        "that writes the answer and sees nothing of the head that tells it where to look, since "
+        "attention there is saturated. Patching exactly shows both.",
+        {
+            "kind": "attribution_patching",
+            "model": "induction-handmade",
+            "behavior": "induction-first-cue",
+            "n_pairs": 20,
+            "site": "z_pos",
+            "direction": "noising",
+        },
     ),
 }
 
