@@ -126,6 +126,7 @@ def figures(result: Result) -> list[NamedFigure]:
                 hover=hover,
                 hatched=result.inert,
                 crossed=result.forced,
+                dotted=_different(result),
             ),
             selectable=True,
         ),
@@ -179,28 +180,59 @@ def verdict(result: Result) -> str:
         return f"{done} of {int(live.sum())} cells are computed; the rest are blank."
     size = np.where(result.inert | result.forced, -1.0, np.abs(result.effect))
     order = [np.unravel_index(int(i), size.shape) for i in np.argsort(-size, axis=None)]
-    strong = [(int(r), int(c)) for r, c in order if size[r, c] >= 0.5 * size.max()][:4]
+    least = max(0.5 * float(size.max()), effects.LEAST_SAID)
+    strong = [(int(r), int(c)) for r, c in order if size[r, c] >= least][:4]
     named = ", ".join(
         f"{place(result, r, c)} {_two(result.effect[r, c])}{_bounds(result, r, c)}"
         for r, c in strong
     )
     verb = "brought back" if result.direction == "denoising" else "lost"
+    gap = (
+        f"of the gap in {result.metric} "
+        f"({result.corrupted.mean():.3g} corrupted to {result.clean.mean():.3g} clean, "
+        f"{result.unit})"
+    )
     rest = [
         float(size[r, c]) for r, c in order if (int(r), int(c)) not in strong and size[r, c] >= 0
     ]
-    others = f"; every other cell that tells anything stays within ±{max(rest):.2f}" if rest else ""
-    band = _sweeps.different(result.band_low, result.band_high)
-    more = [band, result.joint.sentence if result.joint else ""]
+    others = f"; every other cell that can vary stays within ±{max(rest):.2f}" if rest else ""
+    if not strong:
+        said = f"No patch moves as much as {effects.LEAST_SAID:g} {gap}."
+    elif any(result.effect[r, c] < 0 for r, c in strong):
+        back = "back" if result.direction == "denoising" else "away"
+        said = f"Largest effects of one patch, as shares {gap} {verb} "
+        said += f"(negative: not {back} but the other way): {named}{others}. {_note(result)}"
+    else:
+        said = f"Largest shares {verb} by one patch, {gap}: {named}{others}. {_note(result)}"
+    more = [
+        _rounded(result),
+        _sweeps.different(result.band_low, result.band_high),
+        result.joint.sentence if result.joint else "",
+    ]
     return (
-        f"Largest shares {verb} by one patch, of the gap in {result.metric} "
-        f"({result.corrupted.mean():.3g} corrupted to {result.clean.mean():.3g} clean, "
-        f"{result.unit}): {named}{others}. {_note(result)}{_small(result)}"
+        f"{said}{_small(result)}"
         f"{effects.wrong_way(result.clean, result.corrupted, result.metric)}"
-        f"{''.join(f' {said}' for said in more if said)}"
+        f"{''.join(f' {one}' for one in more if one)}"
     )
 
 
+def _rounded(result: Result) -> str:
+    """Say beside the sentence which of its numbers are rounded, and how far these may be off."""
+    if not result.arithmetic.deviation:
+        return ""
+    what = f"in {_COARSE[result.arithmetic.precision]}"
+    which = "Other cells than the largest" if result.arithmetic.precision == "screened" else "Cells"
+    return f"{which} are {what}: {result.arithmetic.deviation}."
+
+
 _COARSE = {"screened": "bfloat16", "bfloat16": "bfloat16", "tf32": "TF32"}
+
+
+def _different(result: Result) -> Mask | None:
+    if not result.band_low.size:
+        return None
+    known = np.isfinite(result.band_low)
+    return known & ((result.band_low > 0) | (result.band_high < 0))
 
 
 def _stipple(result: Result) -> str:
@@ -208,8 +240,8 @@ def _stipple(result: Result) -> str:
     if result.best is None or len(result.clean) < 3:
         return ""
     if result.band_low.size and np.isfinite(result.band_low).any():
-        return ""
-    return " A band for all cells at once takes 6 pairs or groups of words."
+        return " Dotted cells differ from 0 by a band for all cells at once."
+    return " A band for all cells at once takes 6 pairs or groups of words and a steady gap."
 
 
 def _how(result: Result) -> str:
@@ -221,9 +253,7 @@ def _small(result: Result) -> str:
     return said and f" {said}"
 
 
-def _two(value: float) -> str:
-    """Write two decimals, without a minus before zero."""
-    return f"{value:.2f}".replace("-0.00", "0.00")
+_two = _sweeps.two
 
 
 def _note(result: Result) -> str:

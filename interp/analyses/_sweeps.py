@@ -12,12 +12,12 @@ from interp.behaviors import Behavior
 from interp.errors import BadInput
 from interp.methods import effects
 from interp.models.info import ModelInfo
-from interp.models.sites import INPUTS, parse_sites
+from interp.models.sites import INPUTS, Site, parse_sites
 from interp.scores import Absent, Anchor, Interval, Score
 
 PRECISIONS = {
     "model": "in the model's own precision",
-    "screened": "screened in bfloat16, the shown cells computed again",
+    "screened": "screened in bfloat16, the largest effects exactly",
     "bfloat16": "with matrix products in bfloat16",
     "tf32": "with matrix products in TF32",
 }
@@ -50,9 +50,16 @@ class Arithmetic:
         if self.off is None:
             return f"{said}; its deviation comes with the complete map."
         ranked = "" if self.rank is None else f", rank correlation {self.rank:.3f}"
+        return f"{said}: {self.deviation}{ranked}."
+
+    @property
+    def deviation(self) -> str:
+        """Say how far random cells are off, or nothing where nothing was compared."""
+        if self.off is None:
+            return ""
         return (
-            f"{said}: over {self.sampled} random cells computed again the effect is off by up to "
-            f"{self.off:.2g}{ranked}."
+            f"over {self.sampled} random cells computed again the effect is off by up to "
+            f"{self.off:.2g}"
         )
 
 
@@ -68,27 +75,38 @@ class Joint:
         places: The sites.
         values: Metric of each pair, patched jointly.
         alone: Effect of each site alone.
+        beyond: Joint effect minus the sum of the single ones, with its interval.
         score: The joint effect with its scale.
     """
 
     places: tuple[str, ...]
     values: PerPair
     alone: tuple[float, ...]
+    beyond: Interval | Absent
     score: Score
 
     @property
     def sentence(self) -> str:
         """Compare the joint effect with the sum of the single ones."""
-        singles = " + ".join(f"{one:.2f}" for one in self.alone)
-        value, total = self.score.value, sum(self.alone)
-        bounds = self.score.interval
-        given = f" [{bounds.low:.2f}, {bounds.high:.2f}]" if isinstance(bounds, Interval) else ""
-        more = value - total
-        word = "more than" if more > 0.1 else "less than" if more < -0.1 else "about"
-        return (
-            f"Patched together, {' and '.join(self.places)} have an effect of {value:.2f}{given}: "
-            f"{word} the sum of one at a time ({singles} = {total:.2f})."
+        total = sum(self.alone)
+        singles = " + ".join(two(one) for one in self.alone)
+        bounds, beyond = self.score.interval, self.beyond
+        given = f" [{two(bounds.low)}, {two(bounds.high)}]" if isinstance(bounds, Interval) else ""
+        said = (
+            f"Patched together, {' and '.join(self.places)} have an effect of "
+            f"{two(self.score.value)}{given}; one at a time {singles} = {two(total)}"
         )
+        if isinstance(beyond, Absent):
+            return f"{said}."
+        apart = f"{two(self.score.value - total)} [{two(beyond.low)}, {two(beyond.high)}]"
+        if beyond.low <= 0 <= beyond.high:
+            return f"{said}: not told apart from the sum ({apart})."
+        return f"{said}: {'more' if beyond.low > 0 else 'less'} than the sum by {apart}."
+
+
+def two(value: float) -> str:
+    """Write two decimals, without a minus before zero."""
+    return f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def joint(
@@ -110,6 +128,10 @@ def joint(
     each = effects.effect(values[:, None], clean, corrupted, direction)[0]
     value, bounds = effects.one_effect(values[:, 0], *runs, rng, clusters=clusters)
     back = direction == "denoising"
+    base = corrupted if back else clean
+    # What the joint patch shifts beyond the single shifts, put on the base run: an effect, too.
+    extra = base + (values[:, 0] - base) - (values[:, 1:] - base[:, None]).sum(1)
+    _, beyond = effects.one_effect(extra, *runs, rng, clusters=clusters)
     score = Score(
         name=f"effect of {', '.join(places)} patched together",
         value=value,
@@ -122,7 +144,8 @@ def joint(
         interval=bounds,
         held_out=Absent("these places were named, not searched for on these pairs"),
     )
-    return Joint(tuple(places), values[:, 0], tuple(float(one) for one in each[1:]), score)
+    singles = tuple(float(one) for one in each[1:])
+    return Joint(tuple(places), values[:, 0], singles, beyond, score)
 
 
 def different(low: Grid, high: Grid) -> str:
@@ -131,7 +154,9 @@ def different(low: Grid, high: Grid) -> str:
     if not tested.any():
         return ""
     n, of = int((tested & ((low > 0) | (high < 0))).sum()), int(tested.sum())
-    some = f"{n} of {of} cells differ" if n else f"None of {of} cells differs"
+    some = (
+        f"{n} of {of} cells differ{'s' if n == 1 else ''}" if n else f"None of {of} cells differs"
+    )
     return f"{some} from 0 by a 95 % band for all of them at once (max-T)."
 
 
@@ -157,9 +182,16 @@ def check_together(model: ModelInfo, behavior: Behavior, text: str) -> None:
                 f"The shortest prompt has {shortest} tokens.",
                 f"Choose positions 0 to {shortest - 1}.",
             )
-    if len(sites) == 1 or len(set(sites)) < len(sites):
+    if len(sites) == 1 or any(_inside(a, b) for a in sites for b in sites if a is not b):
         raise BadInput(
             f"{text!r} was to be patched together.",
-            "It names one place only, or one twice.",
+            "It names one place only, or one inside another.",
             "Name two different places or more, between commas: L0H1.z, L2.mlp_out@4.",
         )
+
+
+def _inside(a: Site, b: Site) -> bool:
+    """Whether patching ``b`` patches ``a`` too; a head's result is its output ``z``."""
+    kind = [site.component.replace("result", "z") for site in (a, b)]
+    same = kind[0] == kind[1] and (a.layer, a.head) == (b.layer, b.head)
+    return same and b.pos in (None, a.pos)

@@ -34,7 +34,7 @@ from interp.methods import effects, simultaneous
 from interp.methods.grids import Grid, cells_that_must_matter, make_grid, work_share
 from interp.models import catalogue, tokens
 from interp.models.info import BYTES
-from interp.models.sites import HEAD, has_heads, parse_sites
+from interp.models.sites import HEAD, Site, parse_sites
 from interp.scores import Score
 
 if TYPE_CHECKING:
@@ -96,7 +96,16 @@ class ActivationPatching(Spec):
         """Drop what is ignored, so that one question has one spec and one key."""
         if not isinstance(fields, dict):
             return fields
-        return {**fields, "pairs": ()} if fields.get("behavior") else {**fields, "n_pairs": 20}
+        text = {n: _tidy(fields[n]) for n in ("layers", "position", "together") if n in fields}
+        unused = {"pairs": ()} if fields.get("behavior") else {"n_pairs": 20}
+        return {**fields, **text, **unused}
+
+
+def _tidy(text: Any) -> Any:
+    """Write a list between commas in one way; what is no text is left to the validation."""
+    if not isinstance(text, str):
+        return text
+    return ", ".join(part.strip() for part in text.split(",") if part.strip())
 
 
 def inputs(spec: ActivationPatching) -> Behavior:
@@ -141,7 +150,7 @@ def run(spec: ActivationPatching, ctx: Context) -> Generator[Step[Result], None,
         least = _least(spec, state)
         effects.check_gap(state.clean, state.corrupted, spec.metric, least)
         of_map = partial(labelled, exact=exact, arithmetic=arithmetic)
-        last = _result(spec, behavior, grid, state, of_map)
+        last = _result(spec, (behavior, grid), state, exact, of_map)
         yield Step(state.fraction * (0.95 if sites else 1.0), last)
     if sites and last is not None:
         values = together(model, behavior, sites, spec.direction, spec.metric)
@@ -177,6 +186,7 @@ def _states(
         rounded="tf32" if spec.precision == "tf32" else "bfloat16",
         largest=spec.precision == "screened",
         rng=np.random.default_rng(spec.seed),
+        forced=cells_that_must_matter(model.info, ctx.inputs, grid),
         done=done,
     ):
         ctx.save_checkpoint({"rounded": part.rounded, "again": part.again})
@@ -217,11 +227,12 @@ def _labelled(spec: ActivationPatching, behavior: Behavior, grid: Grid) -> Calla
 
 def _result(
     spec: ActivationPatching,
-    behavior: Behavior,
-    grid: Grid,
+    asked: tuple[Behavior, Grid],
     state: Sweep,
+    exact: Mask,
     labelled: Callable[..., Result],
 ) -> Result:
+    behavior, grid = asked
     args = (state.values, state.clean, state.corrupted, spec.direction)
     # Intervals and the best cell belong to a complete map. The seed is used afresh for each
     # picture, so that the last one does not depend on how many were drawn before it.
@@ -233,16 +244,22 @@ def _result(
     low, high = bounds if bounds is not None else (none, none)
     cell, best, least = (), None, _least(spec, state)
     forced = cells_that_must_matter(catalogue.info(spec.model), behavior, grid)
-    if complete and not (state.inert | forced).all():
+    # When screening, the best cell is one of those that were computed exactly.
+    aside = state.inert | forced
+    if spec.precision == "screened":
+        aside = aside | ~exact
+    if complete and not aside.all():
         cell, best = effects.best_cell(
             *args,
-            inert=state.inert | forced,
+            inert=aside,
             name=lambda row, col: str(grid.place(row, col)),
             held_out=behavior.held_out,
             least=least,
             rng=rng,
             clusters=behavior.clusters,
         )
+    if best is not None and spec.precision in ("bfloat16", "tf32"):
+        best = replace(best, name=f"{best.name}, {_sweeps.PRECISIONS[spec.precision]}")
     band = _band(spec, behavior, state, ~(state.inert | forced)) if complete else None
     return labelled(
         values=state.values,
@@ -273,7 +290,7 @@ def _band(
         spec.direction,
         np.random.default_rng(spec.seed),
         tested=tested,
-        rounding=effects.rounding(state.logits, dtype) / gap,
+        rounding=effects.rounding(spec.metric, state.logits, dtype) / gap,
         clusters=behavior.clusters,
     )
 
@@ -309,18 +326,19 @@ def _finer(spec: ActivationPatching, result: Result) -> list[FollowUp]:
         return [FollowUp("Patch the residual stream", coarser)]
     if not one_length:
         return [] if spec.site == "z" else [FollowUp("Split into heads", {**fields, "site": "z"})]
-    layers = sorted({int(name.partition("L")[2]) for name in _strongest_rows(result)})
+    layers = sorted({int(name.removeprefix("L")) for name in _strongest_rows(result)})
+    by = "position" if spec.site in HEAD else "head"
     split = {**fields, "site": f"{spec.site}_pos" if spec.site in HEAD else "z_pos"}
     split["layers"] = ", ".join(str(layer) for layer in layers)
-    if not layers:
-        return [FollowUp("Split heads by position", split)]
-    return [FollowUp(f"Resolve layer{'s' * (len(layers) > 1)} {split['layers']} by head", split)]
+    many = "s" if len(layers) > 1 else ""
+    what = f"Resolve layer{many} {split['layers']} by {by}" if layers else f"Split heads by {by}"
+    return [FollowUp(what, split)]
 
 
 def _strongest_rows(result: Result) -> list[str]:
-    """Name the rows of the cells with at least half of the largest effect, at most 4 cells."""
+    """Name the layers of the cells with at least half of the largest effect, at most 4 cells."""
     size = np.where(result.inert | result.forced, -1.0, np.abs(result.effect))
-    if result.best is None:
+    if result.best is None or size.max() < effects.LEAST_SAID:
         return []
     order = np.argsort(-size, axis=None)[:4]
     rows, _ = np.unravel_index(order[size.ravel()[order] >= 0.5 * size.max()], size.shape)
@@ -333,24 +351,29 @@ def cell_follow_ups(
     """Suggest what to ask about the clicked cell: its layer by head, or who writes into it."""
     row, col = int(cell["0"]), int(cell["1"])
     fields = {**spec.model_dump(mode="json"), "position": "", "together": ""}
-    layer = result.rows[row].partition("H")[0].removeprefix("L")
-    if result.row_axis == "layer" and result.col_axis == "position":
-        heads = {**fields, "site": "z", "layers": layer, "position": str(col)}
-        return [FollowUp(f"Heads of layer {layer} at position {col}", heads)]
-    site = place(result, row, col)
-    head = site.partition(".")[0]
-    asked = {name: fields[name] for name in ("model", "behavior", "n_pairs", "pairs", "metric")}
-    ups = [
+    site = Site.parse(place(result, row, col))
+    if site.head is None:
+        heads = {**fields, "site": "z", "layers": str(site.layer), "position": str(col)}
+        return [FollowUp(f"Heads of layer {site.layer} at position {col}", heads)]
+    info = catalogue.info(spec.model)
+    asked = ("model", "behavior", "n_pairs", "pairs", "metric", "direction")
+    path = {"kind": "path_patching", **{name: fields[name] for name in asked}}
+    group = info.n_heads // (info.n_key_value_heads or info.n_heads)
+    # Queries may share keys and values: a head reads those of its group.
+    whole = {"q": site.head, "k": site.head // group, "v": site.head // group}
+    slots = site.component if site.component in ("q", "k", "v") else "qkv"
+    at = "" if site.pos is None or slots != site.component else f"@{site.pos}"
+    return [
         FollowUp(
-            f"Who writes into {head}'s {what}?",
-            {**asked, "kind": "path_patching", "receivers": f"{head}.{slot}"},
+            f"Who writes into L{site.layer}H{head}'s {_SLOTS[slot]}{at}?",
+            {**path, "receivers": f"L{site.layer}H{head}.{slot}{at}"},
         )
-        for slot, what in (("q", "queries"), ("k", "keys"), ("v", "values"))
-        if has_heads(slot)
+        for slot in slots
+        for head in [site.head if slots == site.component else whole[slot]]
     ]
-    return ups if int(layer) > 0 else []
 
 
+_SLOTS = {"q": "queries", "k": "keys", "v": "values"}
 _PLACES = {
     "resid_pre": "residual streams before a layer",
     "resid_mid": "residual streams between attention and MLP",
@@ -378,6 +401,7 @@ def question(spec: ActivationPatching) -> str:
     what = f"Which {_PLACES[spec.site]} of {spec.model}"
     what += f" in layers {spec.layers}" if spec.layers.strip() else ""
     what += f" at position {spec.position}" if spec.position.strip() else ""
+    what += f" (and together {spec.together})" if spec.together.strip() else ""
     way, does = (
         ("from clean into corrupted", "bring back")
         if spec.direction == "denoising"

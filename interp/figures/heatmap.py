@@ -27,6 +27,7 @@ def heatmap(
     text: Sequence[Sequence[str]] | None = None,
     hatched: Mask | None = None,
     crossed: Mask | None = None,
+    dotted: Mask | None = None,
 ) -> go.Figure:
     """Draw a grid with rows upward and one cell per (row, col); NaN cells stay empty.
 
@@ -42,6 +43,7 @@ def heatmap(
         text: Text in each cell, already safe.
         hatched: Cells drawn with a stroke instead of a colour: they cannot matter.
         crossed: Cells drawn with a cross over their colour: they are 1 by structure.
+        dotted: Cells drawn with a dot in the middle: they differ from 0.
     """
     finite = np.abs(values[np.isfinite(values)])
     most = max(float(finite.max()) if finite.size else 0.0, 1.0)
@@ -62,7 +64,8 @@ def heatmap(
             ygap=1,
         )
     )
-    for marked, symbol in ((hatched, "line-ne-open"), (crossed, "x-thin-open")):
+    marks = ((hatched, "line-ne-open"), (crossed, "x-thin-open"), (dotted, "circle"))
+    for marked, symbol in marks:
         if marked is not None and marked.any():
             _add_marks(figure, marked, symbol)
     _add_click_targets(figure, values.shape, hover)
@@ -95,7 +98,10 @@ def _add_marks(figure: go.Figure, marked: Mask, symbol: str) -> None:
     r, c = np.nonzero(marked)
     figure.add_scatter(
         x=c, y=r, mode="markers", hoverinfo="skip", showlegend=False,
-        marker={"symbol": symbol, "size": 9, "color": theme.NEUTRAL, "opacity": 0.6},
+        marker={
+            "symbol": symbol, "size": 4 if symbol == "circle" else 9, "color": theme.NEUTRAL,
+            "opacity": 0.6,
+        },
         # A click dims what was not clicked; hatching must stay.
         unselected={"marker": {"opacity": 0.6}},
     )  # fmt: skip

@@ -21,6 +21,8 @@ LEVEL = 0.95
 RESAMPLES = 1000
 FEWEST = 3
 """Pairs below which no interval is given."""
+LEAST_SAID = 0.005
+"""Effect below which a cell is said to do nothing."""
 METRICS = {
     "logit_diff": ("logit difference", "logits"),
     "prob": ("probability of the answer", "probability"),
@@ -76,18 +78,32 @@ def least_gap(metric: str, logits: float, dtype: str = "float32") -> float:
         logits: Size of the logits of the bare runs, from a sweep.
         dtype: Precision that the model ran in.
     """
-    least = max(LEAST_LOGITS, rounding(logits, dtype))
-    return {
-        "logit_diff": least,
-        "prob": least / 4,
-        "loss": least / 2,
-        "kl": least**2 / 8,
-    }[metric]
+    return _in_unit(metric, max(LEAST_LOGITS, _rounded(logits, dtype)))
 
 
-def rounding(logits: float, dtype: str) -> float:
-    """Return the difference of logits of this size that rounding alone can give."""
+def rounding(metric: str, logits: float, dtype: str) -> float:
+    """Return the difference, in the metric's unit, that rounding alone can give.
+
+    Args:
+        metric: One of ``METRICS``.
+        logits: Size of the logits of the bare runs, from a sweep.
+        dtype: Precision that the model ran in.
+    """
+    return _in_unit(metric, _rounded(logits, dtype))
+
+
+def _rounded(logits: float, dtype: str) -> float:
     return ROUNDINGS * _EPSILON[dtype] * max(1.0, logits)
+
+
+def _in_unit(metric: str, logits: float) -> float:
+    """Turn a small change of logits at an even choice into the metric's unit."""
+    return {
+        "logit_diff": logits,
+        "prob": logits / 4,
+        "loss": logits / 2,
+        "kl": logits**2 / 8,
+    }[metric]
 
 
 def check_gap(clean: PerPair, corrupted: PerPair, metric: str, least: float) -> None:
@@ -223,11 +239,17 @@ def best_cell(
 
     The cell is chosen on the search pairs; its effect on the held-out ones stands beside, and
     the interval is theirs: the largest of many is too large on the inputs that it was chosen on.
-    Where one half of the pairs has a mean gap below ``least``, all are searched and none is held
-    out. ``clusters`` are the pairs' groups, of which the interval resamples those held out.
+    Where one half of the pairs has a mean gap below ``least``, or of another sign than all have,
+    all are searched and none is held out. ``clusters`` are the pairs' groups, of which the interval
+    resamples those held out.
     """
     kept = np.array(held_out) if held_out else np.zeros(len(clean), bool)
-    halves = bool(kept.any()) and all(has_gap(clean[h], corrupted[h], least) for h in (kept, ~kept))
+    way = float(clean.mean() - corrupted.mean())
+    halves = bool(kept.any()) and all(
+        has_gap(clean[h], corrupted[h], least)
+        and float(clean[h].mean() - corrupted[h].mean()) * way > 0
+        for h in (kept, ~kept)
+    )
     search = ~kept if halves else np.ones(len(clean), bool)
     grid = effect(values[search], clean[search], corrupted[search], direction)
     size = np.where(inert, -1.0, np.abs(grid))
@@ -240,7 +262,7 @@ def best_cell(
         value, bounds = one_effect(*args, rng, which="held-out pairs", clusters=groups)
         held = (Anchor(f"on {int(kept.sum())} held-out pairs", value), bounds)
     elif kept.any():
-        reason = "one half of the pairs has no gap: all are searched"
+        reason = "one half of the pairs has no gap, or one of the other sign: all are searched"
         held = (Absent(reason), Absent(reason))
     score = Score(
         name=f"largest effect by size ({name(row, col)}), on the pairs it was chosen on",

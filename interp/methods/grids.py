@@ -197,18 +197,25 @@ def pairs_that_cannot_matter(
     counts there; of its queries and patterns likewise.
     """
     inert = np.zeros((len(behavior), *grid.shape), dtype=bool)
-    if grid.col_axis != "position":
+    if grid.col_axis != "position" and grid.at is None:
         return inert
-    same_token = np.array(behavior.clean) == np.array(behavior.corrupted)
+    # Columns are positions, or heads that are all patched at one position.
+    n_pos = min(behavior.lengths)
+    ids = (np.array([row[:n_pos] for row in side]) for side in (behavior.clean, behavior.corrupted))
+    same_token, pos = np.equal(*ids), np.arange(n_pos)
+    shared = np.logical_and.accumulate(same_token, axis=1)
+    if grid.at is not None:
+        same_token, shared, pos = (a[..., [grid.at]] for a in (same_token, shared, pos))
+    read = behavior.read_at(0) if behavior.read >= 0 or len(set(behavior.lengths)) == 1 else None
     if model.causal:
-        inert |= np.logical_and.accumulate(same_token, axis=1)[:, None]
-        inert |= np.arange(grid.n_pos) > behavior.read_at(0)
+        inert |= shared[:, None]
+        inert |= False if read is None else pos > read
     if grid.component in ("resid_pre", "q", *KEYS):
         inert[:, grid.of_layer(0)] |= same_token[:, None]
-    if grid.component not in ("resid_pre", *KEYS):
+    if grid.component not in ("resid_pre", *KEYS) and read is not None:
         # Behind the last attention's keys and values nothing moves between positions any more.
         last = grid.of_layer(model.n_layers - 1)
-        inert[:, last] |= np.arange(grid.n_pos) != behavior.read_at(0)
+        inert[:, last] |= pos != read
     return inert
 
 
@@ -222,6 +229,8 @@ def work_share(model: ModelInfo, behavior: Behavior, grid: Grid) -> float:
     part = (model.n_layers - layers)[:, None] / model.n_layers
     if model.causal and grid.col_axis == "position":
         part = part * (1 - np.arange(grid.n_pos) / grid.n_pos)
+    elif model.causal and grid.at is not None:
+        part = part * (1 - grid.at / max(behavior.lengths))
     return float((left * part).sum() / len(behavior))
 
 

@@ -2,7 +2,7 @@
 
 1. Sweep the whole map with rounded matrix products.
 2. Compute the bare runs, a random sample of the cells and, when screening, the largest effects
-   again in the model's own precision.
+   again in the model's own precision; wherever that was done the exact numbers stand in the map.
 3. Report how far the random cells are off, and how well the rounded map ranks those cells.
 
 The random cells tell how wrong any cell may be; the largest were chosen by the rounded map, so
@@ -83,6 +83,7 @@ def screen(
     rounded: Rounded,
     largest: bool,
     rng: np.random.Generator,
+    forced: Mask | None = None,
     done: tuple[PairGrid, PairGrid] | None = None,
 ) -> Iterator[Screened]:
     """Sweep in coarser arithmetic, then compute some cells again.
@@ -94,8 +95,10 @@ def screen(
         direction: "denoising" or "noising".
         metric_name: One of ``interp.methods.effects.METRICS``.
         rounded: The coarser arithmetic.
-        largest: Whether the cells with the largest effects are computed again, too.
+        largest: Whether the cells with the largest effects, on all pairs and on those that are
+            searched, are computed again, too.
         rng: Chooses the random cells.
+        forced: Cells that are 1 by the model's structure; they are computed again.
         done: ``rounded`` and ``again`` of an earlier, interrupted attempt.
 
     Raises:
@@ -112,15 +115,12 @@ def screen(
         part = replace(state, fraction=0.8 * state.fraction)
         yield Screened(part, none, None, None, 0, state.values, again)
     assert first is not None
-    live = np.argwhere(~first.inert)
-    random = np.zeros(grid.shape, bool)
+    random, live = np.zeros(grid.shape, bool), np.argwhere(~first.inert)
     random[tuple(live[rng.permutation(len(live))[:SAMPLE]].T)] = True
-    wanted = random.copy()
+    wanted = random if forced is None else random | forced
     if largest:
-        size = np.abs(effects.effect(first.values, first.clean, first.corrupted, direction))
-        order = np.argsort(-np.where(first.inert, -1.0, size), axis=None)[:SAMPLE]
-        wanted.ravel()[order] = True
-    wanted &= ~first.inert
+        wanted = wanted | _largest(first, behavior, direction)
+    wanted = wanted & ~first.inert
     for state in sweep(*args, done=before[1], cells=wanted):
         shift = (first.corrupted, state.corrupted)
         if direction == "noising":
@@ -130,9 +130,20 @@ def screen(
         exact = ~np.isnan(state.values).any(0) & wanted
         rough = replace(state, values=moved, fraction=0.8 + 0.2 * state.fraction)
         off, rank = _compared(rough, state.values, exact & random, direction)
-        mixed = replace(rough, values=np.where(exact, state.values, moved)) if largest else rough
+        mixed = replace(rough, values=np.where(exact, state.values, moved))
         n = int((exact & random).sum())
         yield Screened(mixed, exact, off, rank, n, first.values, state.values)
+
+
+def _largest(state: Sweep, behavior: Behavior, direction: str) -> Mask:
+    """Mark the largest effects on all pairs, and on those among which the best cell is chosen."""
+    kept = np.array(behavior.held_out) if behavior.held_out else np.zeros(len(behavior), bool)
+    chosen = np.zeros(state.inert.shape, bool)
+    for some in (np.ones(len(behavior), bool), ~kept):
+        runs = (state.values[some], state.clean[some], state.corrupted[some])
+        size = np.where(state.inert, -1.0, np.abs(effects.effect(*runs, direction)))
+        chosen.ravel()[np.argsort(-size, axis=None)[:SAMPLE]] = True
+    return chosen
 
 
 def _compared(

@@ -4,10 +4,11 @@ An interval of each cell by itself leaves 0 out in one cell of twenty that do no
 is as wide as the largest of all cells needs: in 95 of 100 maps whose cells do nothing, every cell's
 band has 0 in it.
 
-With ``d = shift - effect * gap``, a pair's part of what is left of a cell, the signs of all cells'
-parts are flipped together, pair by pair at random; each flip gives every cell a Student's t, and
-the largest of them is kept. The band is the effect plus or minus its standard error times the
-95th percentile of these. Cells keep their correlation, so no count of cells enters.
+A patch that does nothing shifts a pair's metric up as often as down. So the signs of all cells'
+shifts are flipped together, pair by pair at random; each flip gives every cell an effect over its
+standard error, and the largest of them is kept. The band is the effect plus or minus its standard
+error times the 95th percentile of these. Cells keep their correlation, so no count of cells
+enters; gaps stay as they are, so pairs and groups may be of any size.
 
 It assumes that pairs vary symmetrically around their mean; for very skewed ones (exponential) it
 is far too narrow. ``docs/how-to/activation_patching.md`` has what was simulated.
@@ -31,6 +32,8 @@ FEWEST = 6
 """Groups of pairs below which there is no band: 5 pairs have 16 different flips of signs."""
 _BLOCK = 4000
 """Cells whose flips are held at once."""
+_STEADY = 4.0
+"""Standard errors that the mean gap must be from 0: the band takes it as given."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def band(
             flipped by group.
 
     Returns:
-        The band, or None for fewer than ``FEWEST`` groups or where no cell is tested.
+        The band, or None for fewer than ``FEWEST`` groups, an unsteady gap, or no tested cell.
 
     Cost: ``FLIPS x groups x cells`` multiply-adds.
     """
@@ -92,26 +95,30 @@ def band(
     n = len(gap)
     if n < FEWEST or not tested.any():
         return None
-    effect = shift.sum(0) / gap.sum()
-    left = shift - effect * gap[:, None]
+    if abs(float(gap.mean())) <= _STEADY * float(gap.std(ddof=1)) / np.sqrt(n):
+        return None
     signs = rng.choice([-1.0, 1.0], size=(FLIPS, n))
     largest = np.zeros(FLIPS)
-    for start in range(0, left.shape[1], _BLOCK):
-        largest = np.maximum(largest, _t(signs, left[:, start : start + _BLOCK]).max(1))
+    for start in range(0, shift.shape[1], _BLOCK):
+        effect, error = _ratio(signs, shift[:, start : start + _BLOCK], gap)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            times_each = np.where(effect == 0, 0.0, np.abs(effect) / error)
+        largest = np.maximum(largest, times_each.max(1))
     times = float(np.quantile(largest, effects.LEVEL))
-    error = np.sqrt((left**2).sum(0) / (n - 1) / n) / abs(float(gap.mean()))
-    half = np.maximum(times * error, rounding)
+    effect, error = (found[0] for found in _ratio(np.ones((1, n)), shift, gap))
+    half = np.maximum(np.nan_to_num(times * error), rounding)
     low, high = np.full(tested.shape, np.nan), np.full(tested.shape, np.nan)
     low[tested], high[tested] = effect - half, effect + half
     return Band(low, high, tested, times)
 
 
-def _t(signs: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Return the size of Student's t of each cell under each flip; 0 where nothing varies."""
-    n = len(left)
-    mean = signs @ left / n
-    spread = np.sqrt(np.maximum((left**2).sum(0) / n - mean**2, 0.0) / (n - 1))
-    flat = spread <= 1e-12 * np.abs(left).max(0, initial=0.0)
-    # All signs alike: the mean is the whole, and t has no end.
-    ends = np.where(np.abs(mean) > 0, np.inf, 0.0)
-    return np.where(flat, ends, np.abs(mean) / np.where(flat, 1.0, spread))
+def _ratio(signs: np.ndarray, shift: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the effect of each cell under each flip, and its standard error as a ratio of means.
+
+    What is left of a pair is its flipped shift minus the effect times its gap; the sum of squares
+    is multiplied out, so that no array of flips, pairs and cells is made.
+    """
+    n = len(gap)
+    effect = signs @ shift / gap.sum()
+    left = (shift**2).sum(0) - 2 * effect * ((signs * gap) @ shift) + effect**2 * (gap**2).sum()
+    return effect, np.sqrt(np.maximum(left, 0.0) / (n - 1) / n) / abs(float(gap.mean()))
