@@ -114,7 +114,7 @@ def _drain(job: _Job, hooks: Hooks, residents: Residents) -> State:
     store, claim = job.store, job.claim
     steps = job.analysis.run(job.spec, job.ctx)
     last: Step[Any] | None = None
-    kept_at = -PARTIAL_EVERY_S
+    kept_at, begun = -PARTIAL_EVERY_S, False
     try:
         for last in steps:
             if last.fraction >= 1:
@@ -127,9 +127,11 @@ def _drain(job: _Job, hooks: Hooks, residents: Residents) -> State:
                 job.keep(last)
                 store.queue.requeue(claim)
                 return State.QUEUED
-            if time.monotonic() - kept_at >= PARTIAL_EVERY_S:
+            # The first picture that has anything in it does not wait for the second to be over.
+            first = last.fraction > 0 and not begun
+            if first or time.monotonic() - kept_at >= PARTIAL_EVERY_S:
                 job.keep(last)
-                kept_at = time.monotonic()
+                kept_at, begun = time.monotonic(), begun or first
             hooks.between()
     finally:
         steps.close()
