@@ -49,6 +49,14 @@ def way(method: str, steps: int) -> str:
     }[method]
 
 
+def estimated(estimates: PairGrid) -> np.ndarray:
+    """Mark the pairs whose estimates are all there.
+
+    Cells that cannot matter are known of every pair from the start, and so tell nothing.
+    """
+    return np.asarray(~np.isnan(estimates).any((1, 2)))
+
+
 @dataclass(frozen=True)
 class Result:
     """Estimated effects by place, and exact ones of the cells that were checked.
@@ -61,9 +69,9 @@ class Result:
     structure. ``top`` cells were checked for their estimate, ``drawn`` ones at random, or as all
     that can matter. ``order`` is the rank correlation on them, or ``why_no_order`` says why there
     is none. ``totals`` is what integrated gradients give for the whole way between the runs, NaN
-    for other methods. ``saturated`` is the share of pairs in which a head's attention has no slope
-    and yet moves; it is looked for where the estimate misses cells. ``stage`` is "running" until
-    all is there, then "done".
+    for other methods. ``saturated`` is the share of pairs, of at most 20, in which a head's
+    attention has hardly any slope and yet moves; it is looked for where the estimate misses cells.
+    ``stage`` is "running" until all is there, then "done".
     """
 
     site: str
@@ -149,6 +157,10 @@ def _map(result: Result) -> NamedFigure:
     several = f"{n} pair{'s' * (n > 1)}: no interval."
     if np.isfinite(result.low).any():
         several = f"Means over {over}{n} pairs; hover for each cell's 95 % bootstrap interval."
+    if not (ready := estimated(result.estimates)).all():
+        several = (
+            f"{int(ready.sum())} of {n} pairs are estimated so far; the map takes all of them."
+        )
     marks = " Hatched cells cannot matter by the model's structure." * bool(result.inert.any())
     marks += " Crossed cells are exactly 1 by that structure." * bool(result.forced.any())
     return NamedFigure(
@@ -173,20 +185,22 @@ def _map(result: Result) -> NamedFigure:
 
 def _check(result: Result) -> NamedFigure:
     checked, others = result.checked, result.checked & ~result.top
-    rest = "every other cell" if result.whole else "drawn at random"
+    rest = "every other cell" if result.whole else "drawn from the others"
     dots = [
         _dots(result, f"{name} ({int(mask.sum())})", mask)
         for name, mask in (("largest estimates", checked & result.top), (rest, others))
     ]
     left = int((~(result.inert | result.forced | result.top)).sum())
     chosen = (
-        "The map is small: every cell that can matter is patched exactly."
+        "The map is small: every cell that can matter is patched exactly. "
         if result.whole
-        else f"The largest were selected by their estimate; only those drawn at random from the "
-        f"other {left} tell how good it is in general."
+        else f"The largest were selected by their estimate and speak for themselves alone. Those "
+        f"drawn at random speak for the other {left} cells. "
     )
+    if result.stage != "done":
+        chosen = _so_far(result) + " "
     caption = "On the dotted line the estimate is exact. "
-    caption += f"{chosen} {result.how}" if result.recheck else _NONE
+    caption += f"{chosen}{result.how}" if result.recheck else _NONE
     if texts := _table(result):
         caption += f" Listed: off by more than {rechecks.HOLDS} or by half of the exact effect."
     return NamedFigure(
@@ -205,6 +219,14 @@ def _check(result: Result) -> NamedFigure:
 
 
 _NONE = "No cell was patched exactly."
+
+
+def _so_far(result: Result) -> str:
+    """Say how many exact patches are made of those that will be."""
+    if not estimated(result.estimates).all():
+        return "No cell is patched exactly yet."
+    checked, chosen = int(result.checked.sum()), int((result.top | result.drawn).sum())
+    return f"{checked} of {chosen} chosen cells are patched exactly so far."
 
 
 def _dots(result: Result, name: str, mask: Mask) -> scatter.Dots:
@@ -289,16 +311,15 @@ def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure
 
 def verdict(result: Result) -> str:
     """Name the largest estimates, say how the checked ones hold and where the estimate is wrong."""
-    live, ready = ~(result.inert | result.forced), np.isfinite(result.estimates[:, 0, 0])
+    live, ready = ~(result.inert | result.forced), estimated(result.estimates)
     if not live.any():
         return "No cell of this map tells anything: each is 0 or 1 by the model's structure."
     if not ready.all():
-        return f"Gradients of {int(ready.sum())} of {len(ready)} pairs are computed."
+        return f"{int(ready.sum())} of {len(ready)} pairs are estimated so far."
     said = [_largest(result, live)]
-    checked, chosen = int(result.checked.sum()), int((result.top | result.drawn).sum())
-    if result.stage != "done":
-        said.append(f"{checked} of {chosen} chosen cells are patched exactly so far.")
-    elif not checked:
+    if result.stage != "done" and result.recheck:
+        said.append(_so_far(result))
+    elif not result.checked.any():
         said.append("No cell was patched exactly, so nothing says where the estimate is wrong.")
     else:
         said += [_missed(result), _held(result), _sampled(result), _furthest(result)]
@@ -337,9 +358,8 @@ def _held(result: Result) -> str:
     if not n:
         return ""
     if n == 1:
-        return (
-            f"The largest {'is' if held else 'is not'} within {rechecks.HOLDS} of the exact patch."
-        )
+        be = "is" if held else "is not"
+        return f"The largest estimate {be} within {rechecks.HOLDS} of the exact patch."
     are = "is" if held == 1 else "are"
     return f"Of the {n} largest, {held} {are} within {rechecks.HOLDS} of the exact patch."
 
@@ -368,7 +388,7 @@ def _sampled(result: Result) -> str:
 
 
 def _missed(result: Result) -> str:
-    """Say which cells the estimate does not see, and whether saturated attention explains it."""
+    """Say which cells the estimate does not see, and what attention looks like behind them."""
     blind = rechecks.missed(result.effect, _known(result)) & result.checked
     n = int(blind.sum())
     if not n:
@@ -382,20 +402,40 @@ def _missed(result: Result) -> str:
         f"{method[0].upper()}{method[1:]} {sees} nothing at {n} cell{'s' * (n > 1)} whose exact "
         f"effect is above {rechecks.MISSED}: {named}."
     )
-    heads = _stuck(result, cells)
-    if not heads:
-        return f"{said} No saturated attention was found behind, so something else bends there."
-    return (
-        f"{said} Attention of {heads} is saturated: in the {result.base} run at least 0.99 of it "
-        "lies on one source, where its softmax has no slope, and in the other run elsewhere."
-    )
+    return f"{said} {_attention(result, cells)}"
 
 
-def _stuck(result: Result, cells: list[tuple[int, int]]) -> str:
-    """Name the heads, behind the first of some cells, whose attention is saturated and moves."""
+def _attention(result: Result, cells: list[tuple[int, int]]) -> str:
+    """Say where attention was looked at behind some cells, and what was found."""
     layers = [int(result.rows[row].split("H")[0][1:]) for row, _ in cells]
-    read_at_once = result.site.removesuffix("_pos") in ("resid_pre", "q", "k")
-    first = min(layers) + (not read_at_once)
+    part = result.site.removesuffix("_pos")
+    # With the QK fix a head's own softmax is computed, so that only later ones are straight lines.
+    read_at_once = part == "resid_pre" or (part in ("q", "k") and result.method != "qk_fix")
+    first, last = min(layers) + (not read_at_once), len(result.saturated) - 1
+    if first > last:
+        return "No attention lies behind."
+    where = f"layer {first}" if first == last else f"layers {first} to {last}"
+    n = min(rechecks.LOOKED_AT, len(result.clean))
+    pairs, often = (
+        ("", "") if len(result.clean) == 1 else (f" in {n} pairs", " in at least half of them")
+    )
+    heads = _stuck(result, first)
+    have = "have" if "," in heads else "has"
+    found = (
+        f"{heads} {have} it{often}, which may hide what acts through it"
+        if heads
+        else f"no head has it{often}"
+    )
+    said = (
+        f"Saturated attention was looked for in {where} of the {result.base} run{pairs}: {found}. "
+        f"Saturated: at least {rechecks.SATURATED} of a position's attention lies on one source, "
+        "and half of it elsewhere in the other run."
+    )
+    return said + " Runs between the two were not looked at." * (result.method == "integrated")
+
+
+def _stuck(result: Result, first: int) -> str:
+    """Name the heads, from a layer on, whose attention is saturated and moves."""
     heads = [
         (float(result.saturated[layer, head]), f"L{layer}H{head}")
         for layer, head in np.argwhere(result.saturated >= 0.5)
@@ -422,10 +462,11 @@ def _steps(result: Result) -> str:
         return ""
     gap = float((result.clean - result.corrupted).mean())
     share = float(result.totals.mean()) / (gap if result.direction == "denoising" else -gap)
-    much = "" if abs(share - 1) <= rechecks.HOLDS else "; more steps come closer to 1"
+    steps = f"{result.steps} steps account" if result.steps > 1 else "one step accounts"
     return (
-        f"Over the whole way from one run to the other the {result.steps} steps account for "
-        f"{_two(share)} of the gap{much}."
+        f"Over the whole way from one run to the other {steps} for {_two(share)} of the gap. "
+        "The limit of many steps is 1, but few can meet 1 by chance: compare other numbers of "
+        "steps."
     )
 
 

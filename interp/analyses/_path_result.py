@@ -94,7 +94,8 @@ def figures(result: Result) -> list[NamedFigure]:
             f"What each sender writes into {_paths.readers(result.receivers)} ({result.direction})",
             f"{result.direction.capitalize()}: {what} output, sent into the {into} run "
             f"{_paths.way(result.via)}; only the receivers read it. Effect 0 = it did nothing, 1 = "
-            f"{'lost' if lost else 'brought back'} the whole gap in {result.metric}. {several} "
+            f"{'lost' if lost else 'brought back'} the whole gap in {result.metric}, below 0 = it "
+            f"pushes the other way. {several} "
             "Hatched cells are not upstream of a receiver; the embeddings are written before L0. "
             "Click a sender to go on from there.",
             heatmap.heatmap(
@@ -128,11 +129,12 @@ def _hover(result: Result, row: int, col: int) -> str:
         return f"L{row}: no embeddings here" if none else f"{sender}: not upstream"
     if np.isnan(value):
         return f"{sender}: not computed yet"
-    text = f"{sender}: effect {value:.3f}"
+    text = f"{sender}: effect {_paths.decimals(value, 3)}"
     if np.isfinite(result.low[row, col]):
-        text += f" [{result.low[row, col]:.3f}, {result.high[row, col]:.3f}]"
-    mean = float(result.values[:, row, col].mean())
-    return f"{text}<br>{result.metric} {mean:.3f} {result.unit}"
+        bounds = (result.low[row, col], result.high[row, col])
+        text += " [{}, {}]".format(*(_paths.decimals(bound, 3) for bound in bounds))
+    mean = _paths.decimals(float(result.values[:, row, col].mean()), 3)
+    return f"{text}<br>{result.metric} {mean} {result.unit}"
 
 
 def _small(result: Result) -> str:
@@ -162,22 +164,57 @@ def verdict(result: Result) -> str:
     if not strong:
         blind = result.via == "direct" and "MLP" in result.cols
         through = ", or it goes through MLPs" if blind else ""
-        first = f"{result.name(*result.order[0])}, has {result.effect[result.order[0]]:.3f}"
+        value = _paths.decimals(float(result.effect[result.order[0]]), 3)
+        first = f"{result.name(*result.order[0])}, has {value}"
         return (
             f"No sender moves {LEAST:g} or more of {gap} by itself {where}: the largest, {first}."
             f" Either many write a little{through}, or the receivers do not matter here.{end}"
         )
-    named = ", ".join(f"{result.name(*cell)} {told(result, *cell)}" for cell in strong)
-    verb = "lost" if result.direction == "noising" else "brought back"
     rest = [abs(float(result.effect[cell])) for cell in result.order if cell not in strong]
     chosen = name(result.best_cell[0], result.cols[result.best_cell[1]])
-    onward = f"Next: who writes into {result.name(*strong[0])}?"
-    if not result.inputs(*strong[0]):
-        onward = "The embeddings write it: the walk ends here."
     others = f"; every other sender stays within ±{max(rest):.2f}" if rest else ""
     return (
-        f"Largest shares {verb} by one sender, {where}, of {gap}: {named}{others}. "
-        f"{_paths.worth(result.best, chosen, len(result.clean))} {onward}{end}"
+        f"{_shares(result, strong, where, gap)}{others}. "
+        f"{_paths.worth(result.best, chosen, len(result.clean))} {_onward(result)}{end}"
+    )
+
+
+def _shares(result: Result, strong: list[tuple[int, int]], where: str, gap: str) -> str:
+    """Name the strongest senders, those that widen the gap apart from those that close it."""
+    with_it, against = (
+        ", ".join(
+            f"{result.name(*cell)} {told(result, *cell)}"
+            for cell in strong
+            if (result.effect[cell] > 0) == positive
+        )
+        for positive in (True, False)
+    )
+    if not with_it:
+        return f"Largest pushes the other way by one sender, {where}, in shares of {gap}: {against}"
+    verb = "lost" if result.direction == "noising" else "brought back"
+    first = f"Largest shares {verb} by one sender, {where}, of {gap}: {with_it}"
+    return f"{first}; pushing the other way: {against}" if against else first
+
+
+def onward(result: Result) -> tuple[int, int] | None:
+    """Return the strongest sender worth following: its interval, if there are any, leaves 0 out."""
+    given = np.isfinite(result.low)
+    distinct = ~given | (result.low > 0) | (result.high < 0)
+    worth = (c for c in result.order if abs(result.effect[c]) >= LEAST and distinct[c])
+    return next(worth, None)
+
+
+def _onward(result: Result) -> str:
+    cell = onward(result)
+    if cell is None:
+        return "None of them is distinct from 0: no interval leaves it out. Next: ask more pairs."
+    if not result.inputs(*cell):
+        return "The embeddings write it: the walk ends here."
+    if cell == result.order[0]:
+        return f"Next: who writes into {result.name(*cell)}?"
+    return (
+        f"Next: who writes into {result.name(*cell)}, {told(result, *cell)}? It is the strongest "
+        "whose interval leaves 0 out."
     )
 
 

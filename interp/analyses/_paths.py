@@ -67,7 +67,12 @@ def way(via: str) -> str:
 
 def two(value: float) -> str:
     """Write two decimals, without a minus before zero."""
-    return f"{value:.2f}".replace("-0.00", "0.00")
+    return decimals(value, 2)
+
+
+def decimals(value: float, n: int) -> str:
+    """Write so many decimals, without a minus before zero."""
+    return f"{round(value, n) + 0.0:.{n}f}"
 
 
 def worth(best: Score, name: str, n: int) -> str:
@@ -134,8 +139,9 @@ def chain(links: Sequence[Link], n_layers: int, least: float, verb: str) -> Name
         "chain",
         "The chain so far",
         f"A line leads from a sender up to what reads it, with the share of the gap {verb} when "
-        "that alone is sent. Each step is an experiment of its own: the shares of several steps do "
-        f"not multiply. Of the last answer the strongest senders are shown, at most {DRAWN}.",
+        "that alone is sent; a negative one pushes the other way. Each step is an experiment of "
+        "its own: the shares of several steps do not multiply. Of the last answer the strongest "
+        f"senders are shown, at most {DRAWN}.",
         paths.graph(nodes, list(edges.values())),
     )
 

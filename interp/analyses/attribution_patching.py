@@ -74,8 +74,8 @@ class AttributionPatching(Spec):
     )  # fmt: skip
     recheck: Whole = Field(
         default=10, ge=0, le=200, title="Checked exactly",
-        description="How many of the largest estimates are patched exactly, and how many cells "
-        "drawn at random; a map of at most 60 cells is checked whole. 0 checks none.",
+        description="How many of the largest estimates are patched exactly, and how many of the "
+        "others, drawn at random; a map of at most 60 cells is checked whole. 0 checks none.",
     )  # fmt: skip
     seed: Seed = Field(default=0, description="Seed of the cells drawn and of the bootstrap.")
 
@@ -161,7 +161,7 @@ def run(spec: AttributionPatching, ctx: Context) -> Generator[Step[Result], None
     for estimates, totals in work.estimate(spec.method, spec.steps, (now.estimates, now.totals)):
         now = replace(now, estimates=estimates, totals=totals)
         ctx.save_checkpoint({"estimates": estimates, "totals": totals})
-        yield Step(first * float(np.isfinite(estimates[:, 0, 0]).mean()), draw(now))
+        yield Step(first * float(words.estimated(estimates).mean()), draw(now))
     chosen = _chosen(spec, ctx.inputs, grid, draw(now).effect)
     checks = max(1, len(chosen.order)) * len(ctx.inputs)
     for exact in work.exact(chosen.order, now.exact):

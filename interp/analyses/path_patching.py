@@ -23,7 +23,7 @@ from interp.analyses._fields import (
     Places,
     Seed,
 )
-from interp.analyses._path_result import LEAST, Result, figures, inspect, told, verdict
+from interp.analyses._path_result import LEAST, Result, figures, inspect, onward, told, verdict
 from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Spec, Step
 from interp.behaviors import Behavior, built_in, from_pairs
 from interp.figures.named import NamedFigure
@@ -200,8 +200,9 @@ def cell_follow_ups(spec: PathPatching, result: Result, cell: dict[str, Any]) ->
 def follow_ups(spec: PathPatching, result: Result) -> list[FollowUp]:
     """Suggest to go on from the strongest sender, the way through MLPs, and the reverse."""
     fields, ups = spec.model_dump(mode="json"), []
-    if result.order and abs(result.effect[result.order[0]]) >= LEAST:
-        ups = _walk(spec, result, *result.order[0])
+    cell = onward(result)
+    if cell is not None:
+        ups = _walk(spec, result, *cell)
     if "MLP" in result.cols:
         other = (
             ("mlps", "Also through MLPs") if spec.via == "direct" else ("direct", "Directly alone")

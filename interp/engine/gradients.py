@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.engine.layers import Advance, Group
-from interp.engine.traces import Saved, embedded, no_past
+from interp.engine.traces import Saved, embedded
 from interp.models.lean import Lean
 from interp.models.load import LoadedModel
 
@@ -64,7 +64,7 @@ def gradients(
         # Leaving inference mode takes a copy.
         group = Group(0, torch.arange(len(ids), device=model.device), first.clone())
         group.x.requires_grad_(True)
-        step = Advance(layers, saved, len(ids), no_past)
+        step = Advance(layers, saved, len(ids), saved.past)
         for layer in range(len(layers.layers)):
             flat, _ = step(layer, [group])
             group.x = flat.unflatten(0, ids.shape)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import NoReturn
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.engine.edits import At, Edits, Tokens
-from interp.engine.layers import Advance, Group
+from interp.engine.layers import Advance, Group, Past
 from interp.engine.runs import read_out
 from interp.errors import DoesNotFit
 from interp.models.lean import Lean, lean, why_not
@@ -73,6 +72,7 @@ def trace(
     seen: Bool[Tensor, "row pos"] | None = None,
     dtype: torch.dtype | None = None,
     tf32: bool = False,
+    like: Trace | None = None,
 ) -> Trace:
     """Run prompts of one length and keep components at all layers and positions.
 
@@ -85,6 +85,8 @@ def trace(
         seen: Positions that are no padding, or None: all.
         dtype: Precision of the matrix products instead of the model's.
         tf32: Whether they may round their factors to 10 bits, on CUDA devices.
+        like: Trace of as many prompts that kept as much; what a causal model's prompts have in
+            common with these at the start is taken from there.
 
     Raises:
         DoesNotFit: The device is out of memory.
@@ -100,7 +102,7 @@ def trace(
         return hooked_trace(model, ids, read % ids.shape[1], keep, seen=seen, why=why)
     try:
         with torch.inference_mode(), allowed_tf32(tf32):
-            found = lean_trace(model, layers, ids, read, keep, seen=seen)
+            found = lean_trace(model, layers, ids, read, keep, seen=seen, like=like)
     except torch.OutOfMemoryError as error:
         raise DoesNotFit(
             f"{len(ids)} prompts of {ids.shape[1]} tokens were run on {model.device}.",
@@ -136,26 +138,40 @@ def lean_trace(
     keep: Collection[str],
     *,
     seen: Bool[Tensor, "row pos"] | None = None,
+    like: Trace | None = None,
 ) -> Trace:
-    """Run prompts by lean layers."""
+    """Run prompts by lean layers, from the first token on that differs from those of ``like``."""
     ids, read = ids.to(model.device), read % ids.shape[1]
     seen = None if seen is None else seen.to(model.device)
-    saved = Saved({*keep, *RESUMED}, ids.shape[0])
-    step = Advance(layers, saved, len(ids), no_past, saved.attention)
-    group = Group(
-        0, torch.arange(len(ids), device=model.device), embedded(model, ids, layers), seen
-    )
+    rows, n = ids.shape
+    first = _first_difference(ids, like) if like is not None and layers.causal else 0
+    saved = Saved({*keep, *RESUMED}, rows, like if first else None, first)
+    step = Advance(layers, saved, rows, saved.past, saved.attention)
+    x = embedded(model, ids, layers)[:, first:]
+    group = Group(first, torch.arange(rows, device=model.device), x, seen)
     for layer in range(len(layers.layers)):
         flat, _ = step(layer, [group])
-        group.x = flat.unflatten(0, ids.shape)
-    saved.acts["resid_post", len(layers.layers) - 1] = group.x
+        group.x = flat.unflatten(0, (rows, n - first))
+    last = ("resid_post", len(layers.layers) - 1)
+    saved.acts[last] = saved.whole(last, group.x)
     if "result" in keep:
         saved.acts |= {
             ("result", layer): layers.results(layer, saved.acts["z", layer])
             for layer in range(len(layers.layers))
         }
-    logits = layers.outputs(group.x[:, read], None)
+    logits = layers.outputs(saved.acts[last][:, read], None)
     return Trace(ids, read, logits, saved.acts, seen, layers, "")
+
+
+def _first_difference(ids: Int[Tensor, "row pos"], like: Trace) -> int:
+    """Return the first position at which a prompt differs from that of ``like``, at most the last.
+
+    Causal models give the same at all positions before it.
+    """
+    if like.lean is None or like.ids.shape != ids.shape or like.seen is not None:
+        return 0
+    differs = (ids != like.ids).any(0)
+    return int(differs.int().argmax()) if bool(differs.any()) else ids.shape[1] - 1
 
 
 def embedded(
@@ -168,11 +184,17 @@ def embedded(
 
 
 class Saved:
-    """A tap that keeps components and changes nothing."""
+    """A tap that keeps components and changes nothing.
 
-    def __init__(self, keep: Collection[str], rows: int) -> None:
+    With ``like`` the positions before ``first`` are those of another trace, which has them.
+    """
+
+    def __init__(
+        self, keep: Collection[str], rows: int, like: Trace | None = None, first: int = 0
+    ) -> None:
         self.acts: dict[tuple[str, int], Tensor] = {}
         self._keep, self._rows = frozenset(keep), rows
+        self._like, self._first = like, first
 
     def wants(self, component: str, layer: int) -> bool:
         """Whether it is kept."""
@@ -185,17 +207,29 @@ class Saved:
     def __call__(self, component: str, layer: int, values: Tensor, tokens: Tokens) -> Tensor:
         """Keep the activations of a component."""
         if component in self._keep:
-            self.acts[component, layer] = values.unflatten(0, (self._rows, -1))
+            place = component, layer
+            self.acts[place] = self.whole(place, values.unflatten(0, (self._rows, -1)))
         return values
+
+    def whole(self, place: tuple[str, int], values: Tensor) -> Tensor:
+        """Put the positions that are the other trace's before ``[row, pos, ...]``."""
+        if self._like is None:
+            return values
+        return torch.cat([self._like.acts[place][:, : self._first], values], 1)
 
     def attention(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Keep what scores take."""
-        self.acts["keys", layer], self.acts["values", layer] = keys, values
+        for name, part in (("keys", keys), ("values", values)):
+            self.acts[name, layer] = self.whole((name, layer), part)
 
-
-def no_past(layer: int) -> NoReturn:
-    """Refuse to look before the start of a prompt: whole prompts have nothing there."""
-    raise AssertionError(layer)
+    def past(self, layer: int) -> Past:
+        """Return keys and values of the other trace."""
+        assert self._like is not None, "a whole prompt has nothing before it"
+        acts = self._like.acts
+        return lambda runs, start: (
+            acts["keys", layer][runs, :start],
+            acts["values", layer][runs, :start],
+        )
 
 
 _Read = tuple[int, Lean | None, str]

@@ -154,8 +154,8 @@ def ways(
         figure.add_scatter(
             x=values, y=list(names), mode="markers", name=name, orientation="h",
             error_x={
-                "array": np.nan_to_num(high - values), "arrayminus": np.nan_to_num(values - low),
-                "symmetric": False, "thickness": 1.5, "width": 3, "color": colour,
+                "array": high - values, "arrayminus": values - low, "symmetric": False,
+                "thickness": 1.5, "width": 3, "color": colour,
             },
             marker={"color": colour, "symbol": symbol, "size": 9},
             hovertemplate=f"%{{y}}, {name}: %{{x:.3f}}<extra></extra>",

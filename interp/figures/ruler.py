@@ -72,22 +72,28 @@ def _limits(score: Score) -> list[float]:
 
 
 def in_words(score: Score) -> list[tuple[str, str]]:
-    """List every part of the scale as (name, what it is), absent ones with their reason."""
-    return [
-        ("value", f"{score.value:.3f} {score.unit} (n = {score.n})"),
-        ("floor", _part(score.floor)),
-        ("ceiling", _part(score.ceiling)),
-        ("constant guess", _part(score.constant)),
-        ("null", _part(score.null)),
-        ("interval", _part(score.interval)),
-        ("held out", _part(score.held_out)),
+    """List every part of the scale as (name, what it is); absent ones together, with reasons."""
+    parts: list[tuple[str, Anchor | Null | Interval | Absent]] = [
+        ("floor", score.floor),
+        ("ceiling", score.ceiling),
+        ("constant guess", score.constant),
+        ("null", score.null),
+        ("interval", score.interval),
+        ("held out", score.held_out),
     ]
+    told = [("value", f"{score.value:.3f} {score.unit} (n = {score.n})")]
+    told += [(name, _part(part)) for name, part in parts if not isinstance(part, Absent)]
+    # Two parts often lack for one reason: it is said once.
+    lacking: dict[str, list[str]] = {}
+    for name, part in parts:
+        if isinstance(part, Absent):
+            lacking.setdefault(part.reason, []).append(name)
+    reasons = [f"{' and '.join(names)} ({reason})" for reason, names in lacking.items()]
+    return told + ([("absent", "; ".join(reasons))] if reasons else [])
 
 
-def _part(part: Anchor | Null | Interval | Absent) -> str:
+def _part(part: Anchor | Null | Interval) -> str:
     match part:
-        case Absent(reason):
-            return f"absent: {reason}"
         case Anchor(name, value):
             return f"{value:.3g}: {name}"
         case Interval(low, high, level, method):

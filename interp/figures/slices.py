@@ -27,24 +27,27 @@ def slices(
         titles: Of the value axis (with unit) and of the slices.
         level: Name and place of the level, e.g. the number over all inputs.
     """
-    figure = go.Figure()
-    for name, ends in zip(names, intervals, strict=True):
-        if ends is not None:
-            figure.add_scatter(
-                x=list(ends), y=[name, name], mode="lines", name=f"interval of {name}",
-                line={"color": theme.NEGATIVE, "width": 2}, hoverinfo="skip", showlegend=False,
-            )  # fmt: skip
+    figure, given = go.Figure(), np.asarray(values, float)
+    ends = np.array([one or (np.nan, np.nan) for one in intervals]).reshape(-1, 2)
     figure.add_scatter(
-        x=np.asarray(values), y=list(names), mode="markers", name="value", showlegend=False,
+        x=given, y=list(names), mode="markers", name="value", showlegend=False,
+        error_x={
+            "array": ends[:, 1] - given, "arrayminus": given - ends[:, 0], "symmetric": False,
+            "thickness": 2, "width": 0, "color": theme.NEGATIVE,
+        },
         marker={"color": theme.NEGATIVE, "size": 9},
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
     )  # fmt: skip
     figure.add_vline(
-        x=level[1], line={"color": theme.NEUTRAL, "dash": "dot"}, annotation_text=level[0]
-    )
+        x=level[1], line={"color": theme.NEUTRAL, "dash": "dot"},
+        annotation_text=level[0], annotation_position="top",
+    )  # fmt: skip
     figure.update_xaxes(title=titles[0])
     order = list(names)[::-1]
     figure.update_yaxes(
         title=titles[1], type="category", categoryorder="array", categoryarray=order
     )
-    return theme.style(figure, height=140 + 34 * len(order))
+    theme.style(figure, height=160 + 34 * len(order))
+    # The name of the level stands above the slices.
+    figure.update_layout(margin_t=30)
+    return figure

@@ -20,12 +20,13 @@ Hanna, Pezzelle & Belinkov (2024) for the integral, who sum it from the right en
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.axes import LayerHead, PairGrid, PerPair
@@ -36,15 +37,10 @@ from interp.methods.grids import Grid, pairs_that_cannot_matter
 from interp.methods.metrics import Asked, metric
 from interp.methods.patching import BareRuns, Cell, Group, swapped
 from interp.methods.qk import keys_changed, queries_changed
+from interp.methods.rechecks import LOOKED_AT, MOVED, SATURATED
 from interp.models.batches import rows_per_batch
+from interp.models.lean import Lean
 from interp.models.load import LoadedModel
-
-SATURATED = 0.99
-"""Attention on one source from which on a softmax has no slope to speak of: below 0.01."""
-MOVED = 0.5
-"""Share of the attention that lies elsewhere in the other run."""
-_LOOKED_AT = 20
-"""Pairs whose attention is looked at, which takes memory of every pattern."""
 
 
 class Attribution:
@@ -67,13 +63,7 @@ class Attribution:
 
         Cost: 2 forwards a pair; memory of the component's activations of all pairs.
         """
-        layers, why = layers_of(model, None)
-        if layers is None:
-            raise BadInput(
-                f"Attribution patching differentiates {model.info.name} by its layers.",
-                f"These cannot be computed one by one: {why}.",
-                "Use activation patching, which needs no gradients.",
-            )
+        layers = _layers(model)
         # What a head writes is linear in what it reads: patching either is the same.
         read = "z" if grid.component == "result" else grid.component
         self.model, self.layers, self.direction = model, layers, direction
@@ -117,7 +107,9 @@ class Attribution:
             for start in range(0, len(group.pairs), size):
                 rows = list(range(start, min(start + size, len(group.pairs))))
                 pairs = [group.pairs[i] for i in rows]
-                if not np.isnan(values[pairs]).any():
+                # Pairs in which no cell can matter are known before their integral is.
+                known = not np.isnan(values[pairs]).any()
+                if known and (method != "integrated" or not np.isnan(totals[pairs]).any()):
                     continue
                 found = self._gradients(group, rows, method, fractions)
                 change = self._change(group, rows, method, found)
@@ -162,32 +154,18 @@ class Attribution:
         keep: Sequence[str],
         streams: Tensor | None,
     ) -> Gradients:
-        behavior, outputs = self.asked.behavior, self.asked.outputs
         chosen = [group.pairs[i] for i in rows]
-        answers, foils = ([n[i] for i in chosen] for n in (behavior.answers, behavior.foils))
-        # Bare runs are made in inference mode, whose tensors no gradient may pass: a copy may.
-        clean = group.clean[rows].clone()
-        if outputs is not None:
-            place = {output: i for i, output in enumerate(outputs.tolist())}
-            answers, foils = ([place[i] for i in each] for each in (answers, foils))
-            clean = clean[:, outputs.to(clean.device)]
-        try:
+        with _enough_memory(ids):
             return gradients(
                 self.model,
                 self.layers,
                 ids,
                 group.base.read,
                 keep,
-                reader=lambda logits: metric(self.asked.metric, logits, answers, foils, clean),
-                outputs=outputs,
+                reader=_reader(self.asked, chosen, group.clean[rows]),
+                outputs=self.asked.outputs,
                 streams=streams,
             )
-        except torch.OutOfMemoryError as error:
-            raise DoesNotFit(
-                f"{len(ids)} prompts of {ids.shape[1]} tokens were differentiated at once.",
-                "The device is out of memory.",
-                "Shorten the prompts, use activation patching, or a device with more memory.",
-            ) from error
 
     def _change(self, group: Group, rows: list[int], method: str, found: Gradients) -> np.ndarray:
         """Return by how much each cell moves the metric: ``[row, *grid.shape]``."""
@@ -254,12 +232,13 @@ class Attribution:
         """Return in which share of pairs a head's attention is saturated and yet moves.
 
         That is: of some position at least ``SATURATED`` of the attention lies on one source in the
-        base run, so that its softmax has no slope, and ``MOVED`` of it lies elsewhere in the
-        source run. There a gradient sees nothing of what a patch does through queries and keys.
+        base run, so that its softmax has hardly any slope, and ``MOVED`` of it lies elsewhere in
+        the source run. There a gradient sees next to nothing of what a patch does through queries
+        and keys. Any position counts, whether or not it matters to the metric.
 
         Cost: 2 forwards for each of at most 20 pairs; memory of the patterns of a batch.
         """
-        count, left = np.zeros((self.model.info.n_layers, self.model.info.n_heads)), _LOOKED_AT
+        count, left = np.zeros((self.model.info.n_layers, self.model.info.n_heads)), LOOKED_AT
         for group in self.groups:
             looked = min(left, len(group.pairs))
             left -= looked
@@ -274,7 +253,7 @@ class Attribution:
                     a, b = (t.acts["pattern", layer][:, : t.stop] for t in (base, source))
                     stuck = (a.amax(-1) >= SATURATED) & ((a - b).abs().sum(-1) >= 2 * MOVED)
                     count[layer] += stuck.any(1).sum(0).cpu().numpy()
-        return count / min(_LOOKED_AT, len(self.base))
+        return count / min(LOOKED_AT, len(self.base))
 
 
 def total(group: Group, rows: list[int], found: Gradients) -> PerPair:
@@ -287,3 +266,109 @@ def total(group: Group, rows: list[int], found: Gradients) -> PerPair:
     base, source = (run.acts["resid_pre", 0][rows] for run in (group.base, group.source))
     moved = (source - base) * found.grads["resid_pre", 0]
     return moved.flatten(1).sum(1).cpu().double().numpy()
+
+
+def node_estimates(
+    model: LoadedModel,
+    behavior: Behavior,
+    components: Sequence[str],
+    direction: str,
+    metric_name: str,
+) -> dict[str, Float[np.ndarray, "pair layer pos ..."]]:
+    """Estimate by gradients what every patch of many components moves, all at once.
+
+    Args:
+        model: The model.
+        behavior: Pairs of one length.
+        components: Components that a trace keeps, but ``result``, of which ``z`` says the same;
+            those of heads have a last axis for these.
+        direction: "denoising": base is the corrupted run; "noising": the clean one.
+        metric_name: One of ``interp.methods.effects.METRICS``.
+
+    Returns:
+        By component, the change of the metric at each layer and position, as ``Attribution`` has
+        it with method "gradient".
+
+    Raises:
+        BadInput: The model cannot be differentiated here.
+        DoesNotFit: The device is out of memory.
+
+    Cost: two forward passes and one backward pass a pair, however many components.
+    """
+    layers, asked = _layers(model), Asked(behavior, metric_name)
+    denoising = direction == "denoising"
+    ids = (torch.tensor(side) for side in (behavior.clean, behavior.corrupted))
+    source_ids, base_ids = ids if denoising else reversed([*ids])
+    size, parts = rows_per_batch(model.info, base_ids.shape[1]), []
+    for start in range(0, len(behavior), size):
+        rows = slice(start, start + size)
+        pairs = range(len(behavior))[rows]
+        source = trace(model, source_ids[rows], behavior.read, components)
+        with _enough_memory(base_ids[rows]):
+            found = gradients(
+                model,
+                layers,
+                base_ids[rows],
+                behavior.read_at(0),
+                components,
+                reader=_reader(asked, pairs, source.logits if denoising else None),
+                outputs=asked.outputs,
+            )
+        parts.append(
+            {
+                place: ((source.acts[place] - act) * found.grads[place]).sum(-1).cpu().double()
+                for place, act in found.acts.items()
+            }
+        )
+    whole = {place: torch.cat([part[place] for part in parts]).numpy() for place in parts[0]}
+    n = range(model.info.n_layers)
+    return {part: np.stack([whole[part, layer] for layer in n], 1) for part in components}
+
+
+@contextmanager
+def _enough_memory(ids: Int[Tensor, "row pos"]) -> Generator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DoesNotFit(
+            f"{len(ids)} prompts of {ids.shape[1]} tokens were differentiated at once.",
+            "The device is out of memory.",
+            "Shorten the prompts, use activation patching, or a device with more memory.",
+        ) from error
+
+
+def _layers(model: LoadedModel) -> Lean:
+    layers, why = layers_of(model, None)
+    if layers is None:
+        raise BadInput(
+            f"Attribution patching differentiates {model.info.name} by its layers.",
+            f"These cannot be computed one by one: {why}.",
+            "Use activation patching, which needs no gradients.",
+        )
+    return layers
+
+
+def _reader(
+    asked: Asked, pairs: Sequence[int], clean: Float[Tensor, "row d_out"] | None
+) -> Callable[[Tensor], Tensor]:
+    """Return what reads the metric of these pairs off the logits of the outputs that it needs.
+
+    Args:
+        asked: Pairs and metric.
+        pairs: Number of each row's pair.
+        clean: Logits of the pairs' clean runs, or None: the run that is read is the clean one.
+    """
+    behavior, outputs = asked.behavior, asked.outputs
+    answers, foils = ([n[i] for i in pairs] for n in (behavior.answers, behavior.foils))
+    if clean is not None:
+        # Bare runs are made in inference mode, whose tensors no gradient may pass: a copy may.
+        clean = clean.clone() if outputs is None else clean[:, outputs.to(clean.device)].clone()
+    if outputs is not None:
+        place = {output: i for i, output in enumerate(outputs.tolist())}
+        answers, foils = ([place[i] for i in each] for each in (answers, foils))
+
+    def read(logits: Tensor) -> Tensor:
+        known = logits.detach() if clean is None else clean
+        return metric(asked.metric, logits, answers, foils, known)
+
+    return read

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.special import stdtrit
 
 from interp.axes import Mask
+from interp.methods import effects
 from interp.methods.effects import FEWEST, LEVEL
 
 Cells = Float[np.ndarray, "*cell"]
@@ -19,28 +20,51 @@ def mean_change(
 ) -> tuple[Cells, Cells, Cells]:
     """Return the mean over inputs with the two ends of its interval, cell by cell.
 
-    The ends are NaN for fewer than ``FEWEST`` inputs. The interval is Student's t with one degree
-    of freedom less than there are inputs. With ``clusters``, the number of each input's group,
-    groups count instead: ``variance = G / (G - 1) * sum(r_g**2) / n**2``, where ``r_g`` is the sum
-    over a group of what its inputs differ from the mean. Each is for its cell alone.
+    The ends are NaN where ``no_interval`` says why. The interval is Student's t with one degree of
+    freedom less than there are inputs. With ``clusters``, the number of each input's group, groups
+    count instead: ``variance = G / (G - 1) * sum(r_g**2) / n**2``, where ``r_g`` is the sum over a
+    group of what its inputs differ from the mean, and the degrees of freedom are one less than the
+    effective number of groups, ``n**2 / sum(n_g**2)``: of unequal groups the large ones make the
+    mean, and few of them tell how it varies. Each interval is for its cell alone.
 
     Cost: one pass over the numbers.
-    Source: Cameron & Miller, A practitioner's guide to cluster-robust inference (2015), section II.
+    Source: Cameron & Miller, A practitioner's guide to cluster-robust inference (2015), sections
+    II and VI (few and unequal groups; effective number of groups).
     """
     mean = np.asarray(change.mean(0))
-    off = change - mean
-    if len(clusters):
-        _, group = np.unique(np.asarray(clusters), return_inverse=True)
-        sums = np.zeros((int(group.max()) + 1, *mean.shape))
-        np.add.at(sums, group, off)
-        off = sums
-    n = len(off)
-    if n < FEWEST:
+    if no_interval(len(change), clusters):
         nothing = np.full_like(mean, np.nan)
         return mean, nothing, nothing
+    off, effective = change - mean, float(len(change))
+    if len(clusters):
+        off = effects.sums(off, clusters)
+        effective = len(change) ** 2 / float((_sizes(clusters) ** 2).sum())
+    n = len(off)
     error = np.sqrt(n / (n - 1) * (off**2).sum(0)) / len(change)
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    half = float(stdtrit(effective - 1, (1 + LEVEL) / 2)) * error
     return mean, np.asarray(mean - half), np.asarray(mean + half)
+
+
+def no_interval(n: int, clusters: Sequence[int] = ()) -> str:
+    """Say why the mean over ``n`` inputs has no interval, or nothing where it has one.
+
+    It takes ``FEWEST`` inputs, or groups of them of which none holds more than half: such a group
+    makes the mean, and nothing seen tells how that one varies.
+    """
+    inputs = f"{n} input{'s' if n != 1 else ''}"
+    if not len(clusters):
+        return f"{inputs}: no interval, which takes {FEWEST}" if n < FEWEST else ""
+    sizes = _sizes(clusters)
+    if len(sizes) < FEWEST:
+        groups = f"{len(sizes)} group{'s' if len(sizes) != 1 else ''} of words"
+        return f"{groups} in {inputs}: no interval, which takes {FEWEST} groups"
+    if 2 * sizes.max() > n:
+        return f"one group of words holds {sizes.max()} of {inputs}, more than half: no interval"
+    return ""
+
+
+def _sizes(clusters: Sequence[int]) -> Int[np.ndarray, "group"]:
+    return np.unique(np.asarray(clusters), return_counts=True)[1]
 
 
 def largest(

@@ -124,8 +124,9 @@ class BareRuns(Sequence[Group]):
         Cost: 2 forwards a pair of it; memory of their activations.
         """
         if self._last is None or self._last[0] != index:
+            block = self._blocks[index]  # an iteration asks past the end, too: nothing is dropped
             self._last = None  # its memory is free for the next
-            self._last = index, self._run(self._blocks[index])
+            self._last = index, self._run(block)
         return self._last[1]
 
     def read(self) -> tuple[PerPair, PerPair, PerPair]:
@@ -137,17 +138,16 @@ class BareRuns(Sequence[Group]):
 
     def _run(self, pairs: list[int]) -> Group:
         asked, behavior = self._asked, self._asked.behavior
-        clean, corrupted = (
-            trace(
-                self._model,
-                torch.tensor([ids[i] for i in pairs]),
-                behavior.read,
-                self._keep,
-                dtype=torch.bfloat16 if self._rounded == "bfloat16" else None,
-                tf32=self._rounded == "tf32",
-            )
-            for ids in (behavior.clean, behavior.corrupted)
-        )
+        options: dict[str, Any] = {
+            "dtype": torch.bfloat16 if self._rounded == "bfloat16" else None,
+            "tf32": self._rounded == "tf32",
+        }
+        ids = [
+            torch.tensor([side[i] for i in pairs]) for side in (behavior.clean, behavior.corrupted)
+        ]
+        clean = trace(self._model, ids[0], behavior.read, self._keep, **options)
+        # What the prompts of a pair have in common at the start is computed once.
+        corrupted = trace(self._model, ids[1], behavior.read, self._keep, like=clean, **options)
         base, source = corrupted, clean
         if self._direction == "noising":
             base, source = clean, corrupted

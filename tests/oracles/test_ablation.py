@@ -19,15 +19,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy import stats
 from torch import Tensor
 
 import interp
+from interp.analyses._ablation_result import Result
 from interp.analyses.ablation import ANALYSIS, Ablation
 from interp.behaviors import Behavior, built_in
 from interp.errors import BadInput
 from interp.methods.ablation import Ablated, ablate
-from interp.methods.changes import common_top, furthest_apart, largest, mean_change, opposite
+from interp.methods.changes import (
+    common_top,
+    furthest_apart,
+    largest,
+    mean_change,
+    no_interval,
+    opposite,
+)
 from interp.methods.pools import ABLATIONS, NOBODY, Pool, check_pool, columns, make_pool
 from interp.models.catalogue import of_shape
 from interp.models.convert import convert
@@ -426,6 +435,17 @@ def test_one_question_has_one_spec() -> None:
     )
     other = {**asked, "pool": "clean"}
     assert Ablation.model_validate({**other, "draws": 9}) != Ablation.model_validate(other)
+    # Of 5 inputs nobody has more than 4 others.
+    few = {**other, "n_pairs": 5}
+    most = Ablation.model_validate({**few, "draws": 4})
+    assert Ablation.model_validate({**few, "draws": 9}) == most
+    assert Ablation.model_validate({**few, "draws": 3}) != most
+    pair = {"clean": "kmabcda", "corrupted": "kmebcda", "answer": "b", "foil": "d"}
+    assert Ablation.model_validate({"pairs": [pair] * 3, "draws": 9}).draws == 2
+    assert Ablation.model_validate({"pairs": [pair]}).draws == Ablation().draws
+    for refused in (0, 33):
+        with pytest.raises(ValidationError):
+            Ablation.model_validate({**few, "draws": refused})
 
 
 # --- a known circuit ------------------------------------------------------------------------------
@@ -524,6 +544,113 @@ def test_intervals_are_students_and_hold_the_truth(ledger: Note) -> None:
     )
     assert np.isnan(mean_change(values[:2])[1]).all()
     assert np.isnan(mean_change(values, [0] * 6 + [1] * 6)[1]).all()
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 1, 2, 3, 6, 11), (1,) * 6 + (6, 12), (1, 1, 1, 2, 5), (10, 10, 1), (1,) * 10 + (10,)],
+)
+def test_intervals_of_few_unequal_groups_hold_the_truth(
+    sizes: tuple[int, ...], ledger: Note
+) -> None:
+    """Degrees of freedom count groups by how much of the mean they make."""
+    rng, trials, n = np.random.default_rng(3), 4000, len(sizes)
+    clusters = np.repeat(np.arange(n), sizes)
+    simulated = rng.normal(0, 1, (n, trials))[clusters]
+    simulated += rng.normal(0, 0.3, simulated.shape)
+    mean, low, high = mean_change(simulated, clusters.tolist())
+    right = float(((low <= 0) & (high >= 0)).mean())
+    assert 0.93 < right < 0.98
+    # The control: as if each group made the same share of the mean.
+    effective = sum(sizes) ** 2 / sum(size**2 for size in sizes)
+    half = (high - mean) * stats.t.ppf(0.975, n - 1) / stats.t.ppf(0.975, effective - 1)
+    wrong = float((np.abs(mean) <= half).mean())
+    assert wrong < 0.91
+    ledger(
+        kind=KIND,
+        oracle=f"95 % intervals, groups of {', '.join(map(str, sizes))} inputs: 4,000 simulations",
+        control=f"as if groups were equal: {wrong:.0%} hold the truth".replace("%", " %"),
+        deviation=abs(right - 0.95),
+        tolerance=0.03,
+        unit="share of the intervals",
+    )
+
+
+def test_one_group_with_over_half_of_the_inputs_has_no_interval() -> None:
+    values = np.random.default_rng(0).normal(0, 1, (20, 3))
+    for sizes, said in (
+        ((1, 1, 18), "one group of words holds 18 of 20 inputs, more than half"),
+        ((2, 2, 2, 14), "holds 14 of 20"),
+        ((10, 10), "2 groups of words in 20 inputs: no interval, which takes 3 groups"),
+        ((5, 5, 10), ""),
+    ):
+        clusters = np.repeat(np.arange(len(sizes)), sizes).tolist()
+        assert said in no_interval(20, clusters)
+        assert np.isnan(mean_change(values, clusters)[1]).all() == bool(said)
+    assert no_interval(3) == ""
+    assert no_interval(1) == "1 input: no interval, which takes 3"
+
+
+# --- sentences ------------------------------------------------------------------------------------
+
+
+def told(harm: Array, **more: Any) -> Result:
+    """A result of two layers of two heads whose metric falls by ``harm`` [way, pair, row, col]."""
+    n, clean = harm.shape[1], np.full(harm.shape[1], 5.0)
+    values = clean[:, None, None] - harm
+    change, low, high = mean_change((values - clean[:, None, None]).swapaxes(0, 1))
+    fields: dict[str, Any] = {
+        "metric": "logit difference", "unit": "logits", "pool": "clean", "averaged": "all",
+        "draws": 4, "same_answer": 0.0, "rows": ("L0", "L1"), "cols": ("H0", "H1", "attn"),
+        "clean_tokens": (("a", "b"),) * n, "values": values, "clean": clean, "corrupted": -clean,
+        "change": change, "low": low, "high": high,
+        "held_out": tuple(i % 2 == 1 for i in range(n)), "clusters": (),
+    }  # fmt: skip
+    return Result(**{**fields, **more})
+
+
+def test_a_choice_that_does_not_hold_is_named() -> None:
+    harm = np.zeros((3, 8, 2, 3))
+    harm[:, :, 0, 0] = 1 + np.arange(8) / 100
+    harm[1, ::2, 1, 1], harm[1, 1::2, 1, 1] = 3, -2  # falls where it is chosen, rises elsewhere
+    said = ANALYSIS.verdict(told(harm))
+    assert "zero L0H0 -1.04 [" in said
+    assert "mean L1H1 +2 [+2, +2], a fall on the inputs that chose it alone" in said
+    assert "none" not in said
+    harm[1] = -np.abs(harm[1])
+    assert "mean no fall on the inputs that choose;" in ANALYSIS.verdict(told(harm))
+
+
+def test_idle_ways_are_named_and_whole_layers_are_no_heads() -> None:
+    harm = np.zeros((3, 8, 2, 3))
+    assert ANALYSIS.verdict(told(harm)) == (
+        "No component changes the logit difference by zero or mean or resample."
+    )
+    harm[:, :, 1, 2] = 2
+    said = ANALYSIS.verdict(told(harm))
+    assert said.startswith(
+        "No single head changes the logit difference by zero or mean or resample; a whole attention"
+    )
+    assert "by ." not in said
+    harm[0, :, 0, 0] = 1  # heads matter by zero alone
+    said = ANALYSIS.verdict(told(harm))
+    assert "zero L0H0 -1 " in said
+    assert "No single head changes the logit difference by mean or resample;" in said
+
+
+def test_the_caption_counts_draws_and_says_why_there_is_no_interval() -> None:
+    def caption(**more: Any) -> str:
+        return ANALYSIS.figures(told(np.ones((3, 8, 2, 3)), **more))[0].caption
+
+    assert "(mean of 4 draws)" in caption(fewest_draws=4)
+    assert "(mean of 1 to 4 draws, as many as there are others)" in caption(fewest_draws=1)
+    nothing = np.full((3, 2, 3), np.nan)
+    lone = {"clusters": (0, 1, 2, 2, 2, 2, 2, 2), "low": nothing, "high": nothing}
+    assert "One group of words holds 6 of 8 inputs, more than half: no interval." in caption(**lone)
+    mixed = INPUTS["two lengths"]
+    whole = replace(mixed, clean=(*mixed.clean, (1,) * 5, (2,) * 5))
+    partners = make_pool(whole, "clean", 4, np.random.default_rng(0)).partners
+    assert set((partners != NOBODY).sum(0).tolist()) == {1, 3}
 
 
 def test_the_largest_of_noise_is_nothing_on_held_out_inputs() -> None:

@@ -493,7 +493,7 @@ def test_masked_cells_are_empty_only_where_the_model_masks() -> None:
     for drawn in maps:
         np.testing.assert_array_equal(np.isnan(np.asarray(drawn.z)), later)
     header, *rows = kind.ANALYSIS.figures(causal)[1].csv.splitlines()
-    assert header == "map,row,column,value"
+    assert header == "map,row,column,attention"
     assert len(rows) == 2 * 6 * 6
     assert "H1,a 1,b 2," in rows  # masked: empty, not 0
 

@@ -25,10 +25,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 import interp
+from interp.analyses import _attribution_words as words
+from interp.analyses._record import Context
 from interp.behaviors import Behavior, PromptPair, from_pairs
-from interp.errors import BadInput
-from interp.methods import effects, rechecks
-from interp.methods.attribution_patching import Attribution
+from interp.errors import BadInput, DoesNotFit
+from interp.methods import attribution_patching, effects, rechecks
+from interp.methods.attribution_patching import Attribution, node_estimates
 from interp.methods.grids import cells_that_cannot_matter, make_grid
 from interp.methods.patching import sweep
 from interp.methods.qk import columns_changed
@@ -258,6 +260,74 @@ def test_results_of_heads_are_estimated_as_their_gradient_has_it() -> None:
         mine, _ = ours(name, site, "denoising", "logit_diff")
         right = by_cell(site.replace("result", "z"), moved)
         assert_close(mine, right, FLOAT64, site, other.std)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_components_at_once_are_autograd_of_another_model(
+    name: str, ledger: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pairs in three batches; every site of ``Attribution`` is the same numbers, arranged."""
+    monkeypatch.setattr("interp.models.batches._MOST_ROWS", 1)
+    of, behavior, parts = case(name), behavior_of(name), (*LINES, *HEADS)
+    n_layers, worst, control = of.reference.n_layers, dict.fromkeys(TOLERANCES, 0.0), np.inf
+    cases, rounded = [(d, "logit_diff") for d in directions(name)], ("denoising", "logit_diff")
+    cases += [("denoising", "kl"), ("noising", "kl")] if name == NAMES[0] else []
+    for (direction, metric), (dtype, tolerance) in itertools.product(cases, TOLERANCES.items()):
+        if dtype == torch.float32 and (direction, metric) != rounded:
+            continue
+        mine = node_estimates(of.models[dtype], behavior, parts, direction, metric)
+        other, what = theirs(name, direction, metric), (direction, metric, dtype)
+        assert list(mine) == list(parts)
+        for part, found in mine.items():
+            site = f"{part}_pos" if part in HEADS else part
+            arranged = by_cell(site, list(torch.tensor(found).unbind(1)))
+            off = assert_close(
+                arranged, product(site, other, n_layers), tolerance, (part, *what), other.std
+            )
+            worst[dtype] = max(worst[dtype], off)
+            if dtype == torch.float64 and (direction, metric) == rounded:
+                for each in {part, site} & {*ROUNDED, "k", "v_pos"}:
+                    alone, _ = ours(name, each, direction, metric)
+                    together = by_cell(each, list(torch.tensor(found).unbind(1)))
+                    assert_close(together, alone, FLOAT64, (each, *what), other.std)
+                control = min(control, *controls(name, site, direction, arranged).values())
+    assert control > FAR * FLOAT32
+    for dtype, off in worst.items():
+        ledger(
+            kind=KIND,
+            oracle=f"all components at once, autograd in float64 with torch hooks; ours {dtype}; "
+            f"{name}",
+            control="gradient of the other run, no difference, or wrong sign: off by "
+            f"{control:.1g}",
+            deviation=off,
+            tolerance=TOLERANCES[dtype],
+            unit="standard deviations of the logits",
+        )
+
+
+def test_all_components_at_once_are_one_backward_pass_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, made = "gpt2", []
+    for part in ("trace", "gradients"):
+        real = getattr(attribution_patching, part)
+        monkeypatch.setattr(
+            attribution_patching,
+            part,
+            lambda *args, _real=real, _part=part, **more: (
+                made.append(_part) or _real(*args, **more)
+            ),
+        )
+    model = case(name).models[torch.float32]
+    node_estimates(model, behavior_of(name), (*LINES, *HEADS), "noising", "logit_diff")
+    assert made == ["trace", "gradients"]
+
+    def full(*args: Any, **more: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(attribution_patching, "gradients", full)
+    with pytest.raises(DoesNotFit, match="differentiated at once"):
+        node_estimates(model, behavior_of(name), ("z",), "noising", "logit_diff")
 
 
 def test_cells_that_cannot_matter_are_exactly_zero_and_all_others_are_not() -> None:
@@ -620,7 +690,9 @@ def test_the_gradient_sees_nothing_through_saturated_attention(ledger: Note) -> 
     assert np.abs(result.exact_effect[others]).max() < 1e-4
     assert result.saturated.tolist() == [[0, 0], [1, 0]]
     assert "sees nothing at 1 cell whose exact effect is above 0.5: L0H0.z@4" in answer.verdict
-    assert "Attention of L1H0 is saturated" in answer.verdict
+    assert (
+        "was looked for in layer 1 of the clean run: L1H0 has it, which may hide" in answer.verdict
+    )
     fixed = interp.run({**FIELDS, "site": "k_pos", "method": "qk_fix"}).result
     plain = interp.run({**FIELDS, "site": "k_pos"})
     assert fixed.effect[2, 4] == pytest.approx(fixed.exact_effect[2, 4], abs=1e-4)
@@ -782,6 +854,154 @@ def test_the_interval_of_the_rank_correlation_covers(monkeypatch: pytest.MonkeyP
         assert isinstance(score.interval, Interval)
         inside += score.interval.low <= truth <= score.interval.high
     assert inside >= 0.86 * trials
+
+
+def test_no_interval_is_given_where_many_effects_are_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten cells drawn of a map of which six in ten are 0."""
+    monkeypatch.setattr(rechecks, "_RESAMPLES", 100)
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=4000)
+    y = 0.7 * x + np.sqrt(1 - 0.49) * rng.normal(size=4000)
+    idle = rng.random(4000) < 0.6
+    x[idle] = y[idle] = 0
+    drawn = np.ones((1, 10), bool)
+    chosen, given = rechecks.Chosen(~drawn, drawn, False, ()), 0
+    for _ in range(10):
+        i = rng.integers(0, len(x), 10)
+        score = rechecks.agreement(x[i][None], y[i][None], chosen, rng)
+        assert not isinstance(score, Absent)
+        if isinstance(score.interval, Interval):
+            given += 1
+        else:
+            assert "equal to another" in score.interval.reason
+    assert given <= 2
+    assert rechecks.tied(np.array([0.0, 0, 1, 2, 3, 4])) == pytest.approx(1 / 3)
+    assert rechecks.tied(np.array([0.0, 1e-9, 1e-9, 2])) == pytest.approx(3 / 4)
+    # Control: the same without the idle cells has its interval.
+    i = rng.permutation(np.flatnonzero(~idle))[:10]
+    score = rechecks.agreement(x[i][None], y[i][None], chosen, rng)
+    assert not isinstance(score, Absent)
+    assert isinstance(score.interval, Interval)
+    # A sample is one of the cells that are not the largest, and says so.
+    assert score.name.endswith("on cells drawn from all but the largest")
+
+
+# --- what is said, and when -----------------------------------------------------------------------
+
+
+def states(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> list[tuple[float, Any, str]]:
+    """Every state of a run of pairs one by one: fraction, result and what is said of it."""
+    monkeypatch.setattr(attribution_patching, "rows_per_batch", lambda info, n: 1)
+    analysis = interp.analyses.get(KIND)
+    given = {"behavior": "induction-first-cue", "n_pairs": 4, "metric": "prob", "recheck": 2}
+    spec = analysis.spec.model_validate({**FIELDS, **given, **fields})
+    ctx = Context(analysis.inputs(spec), np.random.default_rng(0), lambda name: load(name, "cpu"))
+    return [
+        (step.fraction, step.result, analysis.verdict(step.result))
+        for step in analysis.run(spec, ctx)
+    ]
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+def test_a_running_state_says_only_what_is_known(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells that cannot matter are filled in of all pairs at once: they do not count as done."""
+    found = states(monkeypatch, method=method, steps=3)
+    first = [step for step in found if np.isnan(step[1].estimates).any()]
+    assert len(first) == 3
+    for n, (fraction, result, said) in enumerate(first, 1):
+        assert not np.isnan(result.estimates[:, 0, 0]).any()  # such a cell
+        assert said == f"{n} of 4 pairs are estimated so far."
+        assert fraction == pytest.approx(found[3][0] * n / 4)
+        for figure in words.figures(result):
+            assert "every cell" not in figure.caption
+            assert "no interval" not in figure.caption
+        assert "3 of 4" in words.figures(first[-1][1])[0].caption
+        assert "No cell is patched exactly yet" in words.figures(result)[1].caption
+    for fraction, result, said in found[3:-1]:
+        chosen = int((result.top | result.drawn).sum())
+        so_far = f"{int(result.checked.sum())} of {chosen} chosen cells are patched exactly so far."
+        assert fraction < 1
+        assert so_far in said
+        assert so_far in words.figures(result)[1].caption
+    assert found[-1][0] == 1
+    assert "so far" not in found[-1][2]
+    assert "The map is small: every cell" in words.figures(found[-1][1])[1].caption
+    assert "nan" not in " ".join(said for _, _, said in found)
+
+
+def test_the_integral_is_there_of_pairs_in_which_nothing_can_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "gpt2"
+    of, long = case(name), behavior_of(name)
+    # The second pair differs behind the position that is read.
+    clean, corrupted = list(long.clean), list(long.corrupted)
+    corrupted[1] = (*clean[1][:-1], corrupted[1][-1])
+    behavior = replace(long, read=3, clean=tuple(clean), corrupted=tuple(corrupted))
+    apart = [replace(behavior, **{
+        field: (getattr(behavior, field)[i],)
+        for field in ("clean", "corrupted", "answers", "foils")
+    }) for i in range(3)]  # fmt: skip
+    for one, expected in zip(apart, (False, True, False), strict=True):
+        grid = make_grid(of.models[torch.float64].info, one, "z_pos")
+        work = Attribution(of.models[torch.float64], one, grid, "noising", "loss")
+        assert work.nothing.all() == expected
+        *_, (values, totals) = work.estimate("integrated", 2)
+        assert np.isfinite(values).all()
+        assert np.isfinite(totals).all()
+        nearly = np.abs(totals).max() < 1e-9
+        assert nearly == expected
+    # Other pairs' batches fill its cells in, and yet its integral is made.
+    monkeypatch.setattr(attribution_patching, "rows_per_batch", lambda info, n: 1)
+    grid = make_grid(of.models[torch.float64].info, behavior, "z_pos")
+    work = Attribution(of.models[torch.float64], behavior, grid, "noising", "loss")
+    *_, (_, totals) = work.estimate("integrated", 2)
+    assert np.isfinite(totals).all()
+
+
+def test_the_share_of_the_integral_promises_only_its_limit() -> None:
+    """The shares of this pair go past 1 and come back: one near 1 is met by chance."""
+    shares = {}
+    for steps in (1, 6, 8, 12, 20, 64):
+        answer = interp.run({**FIELDS, "method": "integrated", "steps": steps, "recheck": 0})
+        shares[steps] = float(answer.result.totals.mean()) / -10
+        assert "more steps" not in answer.verdict
+        assert "The limit of many steps is 1" in answer.verdict
+        verb = "one step accounts" if steps == 1 else f"{steps} steps account"
+        assert f"{verb} for {words._two(shares[steps])} of the gap" in answer.verdict
+    off = {steps: abs(share - 1) for steps, share in shares.items()}
+    assert off[8] < 0.1 < off[6]
+    assert off[12] > 0.3 > off[20] > off[64]
+    assert off[64] < 0.01
+
+
+def test_what_was_looked_at_behind_missed_cells_is_said_and_no_more() -> None:
+    """Attention of the base run, of later layers; of the head's own unless the fix computes it."""
+    result = interp.run(FIELDS).result
+    nothing = np.zeros_like(result.saturated)
+    quiet = interp.analyses.get(KIND).verdict(replace(result, saturated=nothing))
+    assert "was looked for in layer 1 of the clean run: no head has it." in quiet
+    assert "something else" not in quiet
+    assert "between" not in quiet
+    own = replace(result, site="k_pos")
+    assert "layers 0 to 1 of" in words._attention(own, [BEFORE])
+    assert "layer 1 of" in words._attention(replace(own, method="qk_fix"), [BEFORE])
+    assert words._attention(result, [AFTER]) == "No attention lies behind."
+    many = {"pairs": [], "behavior": "induction-first-cue", "n_pairs": 30, "recheck": 0}
+    others = interp.run({**FIELDS, **many}).result
+    others = replace(others, method="integrated", saturated=result.saturated)
+    said = words._attention(others, [BEFORE])
+    assert "in 20 pairs: L1H0 has it in at least half of them" in said
+    assert "Runs between the two were not looked at." in said
+    # Cells drawn stand for the cells they were drawn from.
+    sampled = replace(result, drawn=np.zeros_like(result.drawn))
+    caption = words.figures(sampled)[1].caption
+    assert "Those drawn at random speak for the other 11 cells" in caption
+    assert "in general" not in caption
 
 
 # --- what is refused, and what is one question ----------------------------------------------------

@@ -158,6 +158,49 @@ def test_a_map_without_a_strong_sender_says_so() -> None:
     assert np.abs(answer.result.effect).max() < 1e-6
 
 
+@pytest.mark.parametrize("value", [-0.0, -0.0004, -4e-17])
+def test_no_minus_before_zero(value: float) -> None:
+    assert _paths.decimals(value, 3) == "0.000"
+    assert _paths.two(value) == "0.00"
+    assert _paths.decimals(-0.0006, 3) == "-0.001"
+    answer = interp.run({"kind": "path_patching", "pairs": [PAIR], "receivers": "L1H0.q"})
+    effect = np.where(answer.result.inert, 0.0, value)
+    said = analyses.get("path_patching").verdict(replace(answer.result, effect=effect))
+    assert ", has 0.000." in said
+    assert "-0.000" not in said
+
+
+def test_signs_are_words_and_only_what_is_distinct_from_0_is_followed() -> None:
+    analysis = analyses.get("path_patching")
+    answer = interp.run({"kind": "path_patching", "pairs": [PAIR]})
+    shape = answer.result.effect.shape
+    effect, low, high = np.zeros(shape), np.full(shape, -0.1), np.full(shape, 0.1)
+    for cell, numbers in {
+        (1, 0): (-3.92, -21.0, 14.0),
+        (0, 0): (2.5, -1.0, 6.0),
+        (0, 1): (0.4, 0.3, 0.5),
+    }.items():
+        effect[cell], low[cell], high[cell] = numbers
+    result = replace(answer.result, effect=effect, low=low, high=high)
+    said = analysis.verdict(result)
+    assert "Largest shares lost by one sender" in said
+    assert "L0H0 2.50 [-1.00, 6.00]; pushing the other way: L1H0 -3.92 [-21.00, 14.00];" in said
+    assert "Next: who writes into L0H1, 0.40 [0.30, 0.50]?" in said
+    assert "L0H1's queries" in analysis.follow_ups(answer.spec, result)[0].label
+    # Nobody is distinct from 0: nobody is followed.
+    low[0, 1] = -0.3
+    result = replace(result, low=low)
+    assert "no interval leaves it out" in analysis.verdict(result)
+    labels = [up.label for up in analysis.follow_ups(answer.spec, result)]
+    assert not [label for label in labels if label.startswith("Who")]
+    # The only strong sender is negative: it loses nothing.
+    effect[0, 0], low[1, 0], high[1, 0] = 0.0, -5.0, -3.0
+    said = analysis.verdict(replace(result, effect=effect, low=low, high=high))
+    assert said.startswith("Largest pushes the other way by one sender")
+    assert "lost" not in said
+    assert "Next: who writes into L1H0?" in said
+
+
 def test_a_chain_has_no_line_to_a_receiver_that_is_not_behind_the_sender() -> None:
     """Of two joint receivers a late sender reaches the later one only."""
     fields = {"kind": "path_patching", "model": BALANCER, "behavior": "paren-near-misses"}

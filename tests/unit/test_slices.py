@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from dataclasses import replace
 from functools import lru_cache
@@ -255,7 +256,10 @@ def test_a_clicked_cell_is_shown_by_gap() -> None:
         at = [a[part].mean() for a in (result.values[:, 2, 0], result.clean, result.corrupted)]
         assert shown == pytest.approx((at[0] - at[2]) / (at[1] - at[2]), rel=1e-9)
     assert [name.rsplit("(", 1)[1] for name in value.y] == ["n = 8)"] * 3
-    assert drawn.csv.count("interval of ") == 6
+    header, *rows = csv.reader(drawn.csv.splitlines())
+    assert header == ["series", "effect", "gap", "low", "high"]
+    assert [row[2] for row in rows] == list(value.y)
+    assert all(float(low) < float(x) < float(high) for _, x, _, low, high in rows)
 
 
 def test_few_pairs_or_equal_gaps_are_not_split_and_the_reason_is_said() -> None:
