@@ -19,8 +19,8 @@ from interp.models.memory import memory
 
 _PASS_FLOP = {"cpu": 1.5e11, "cuda": 2e13, "mps": 2e12}
 """Arithmetic of one pass: about two seconds, so that pictures fill in and a cancel is answered."""
-_TOKEN_FLOP = 2e5
-"""What a token costs in a layer beside its products (norms, softmax, copies), as arithmetic."""
+_PASS_TOKENS = {"cpu": 1.5e5, "cuda": 2e7, "mps": 2e6}
+"""Tokens times layers of one pass: small models spend more beside the products than in them."""
 _LIVE = 14
 """Numbers of the width of the stream that a token holds at once, streams and attention."""
 
@@ -96,12 +96,13 @@ def passes(model: LoadedModel, trace: Trace, runs: Runs) -> list[Int[Tensor, "ru
         start = torch.zeros_like(start)
     tokens = (trace.stop - start).clamp(min=1)
     layers = info.n_layers - entry // 2
-    each = 2.0 * info.parameters / info.n_layers + _TOKEN_FLOP
-    flop = each * (tokens * layers).double()
+    work = (tokens * layers).double()
+    flop = 2.0 * info.parameters / info.n_layers * work
     width = info.d_model * _LIVE + info.n_heads * trace.stop * 2
     size = 4.0 * width * tokens.double()
     room = 2.0 ** int(math.log2(max(memory(model.device)[0], 2**20) / 4))
-    share = flop / _PASS_FLOP[model.device.type] + size / room
+    where = model.device.type
+    share = flop / _PASS_FLOP[where] + work / _PASS_TOKENS[where] + size / room
     number = share.cumsum(0).floor() if len(share) else share
     return list(torch.arange(len(runs)).split(torch.bincount(number.long()).tolist()))
 

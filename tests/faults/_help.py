@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def sweep(n_pairs: int) -> dict[str, Any]:
-    """Patch every head at every position: ``n_pairs`` / 4 batches, so many steps."""
+    """Patch every head at every position: a pass for about 40 pairs, so many steps."""
     return {
         "kind": "activation_patching",
         "model": "paren-balancer",

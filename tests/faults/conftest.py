@@ -12,7 +12,7 @@ from interp.store import Store
 from tests.faults._help import end_all, open_at, sweep
 
 MEDIUM = sweep(1000)
-"""Some seconds and 260 steps: long enough to be killed at."""
+"""Some seconds and 25 steps: long enough to be killed at."""
 
 
 @pytest.fixture(scope="session", autouse=True)

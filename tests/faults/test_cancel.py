@@ -21,7 +21,7 @@ from interp.store import State, Store, unpack
 from interp.store.queue import Claim, Fenced
 from tests.faults._help import LENS, sweep
 
-SWEEP = sweep(30)
+SWEEP = sweep(200)
 
 
 def _claimed(store: Store, spec: dict[str, Any], owner: str = "owner") -> Claim:
