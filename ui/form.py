@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import groupby
 from typing import Any, get_args
 
 import streamlit as st
@@ -29,6 +30,8 @@ _CHOICES = {name: words for name, (words, _) in METRICS.items()} | {
     "mlps": "through MLPs",
 }
 _MOST_OUTPUTS = 300
+_MOST_NUMBER = 1e15
+"""No limit of a field comes near it; a field that is emptied goes to its negative."""
 _WIDE = ("prompt", "pairs")
 
 
@@ -48,8 +51,9 @@ def draw(kind: str) -> dict[str, Any]:
                 drawn[name] = _DRAW[kind_of(spec, name)](kind, name)
         _below(kind, spec, row, drawn)
     usual = state.example(kind)
-    # What differs from the usual must not hide.
-    with st.expander("More", expanded=any(fields[name] != usual[name] for name in more)):
+    # What differs from the usual must not hide; the address is one step behind what was typed.
+    open_ = any(state.value(kind, name) != usual[name] for name in more)
+    with st.expander("More", expanded=open_):
         for row in [more[i : i + 3] for i in range(0, len(more), 3)]:
             for column, name in zip(st.columns(3), row, strict=False):
                 with column:
@@ -63,22 +67,23 @@ def _below(kind: str, spec: Any, row: list[str], drawn: dict[str, Any]) -> None:
     for name in row:
         if kind_of(spec, name) == "behavior" and drawn[name]:
             count = next((n for n in spec.model_fields if kind_of(spec, n) == "count"), "")
-            n = drawn.get(count, 20)
+            n = max(drawn.get(count, 20), 0)
             pairs.chosen(catalogue.info(_current_model(kind)), drawn[name], n)
 
 
 def _rows(names: list[str], spec: Any) -> list[list[str]]:
-    """Lay narrow fields side by side, up to three, and wide ones in a row of their own."""
+    """Lay narrow fields side by side, up to three, and wide ones in a row of their own.
+
+    Two and two stand where a fourth would be left over.
+    """
+    drawn = [name for name in names if kind_of(spec, name) in _DRAW]
     rows: list[list[str]] = []
-    for name in names:
-        kind = kind_of(spec, name)
-        if kind not in _DRAW:
-            continue
-        narrow = kind not in _WIDE
-        if narrow and rows and len(rows[-1]) < 3 and kind_of(spec, rows[-1][0]) not in _WIDE:
-            rows[-1].append(name)
-        else:
-            rows.append([name])
+    for wide, group in groupby(drawn, lambda name: kind_of(spec, name) in _WIDE):
+        left = list(group)
+        while left:
+            many = 1 if wide else 2 if len(left) == 4 else 3
+            rows.append(left[:many])
+            left = left[many:]
     return rows
 
 
@@ -211,8 +216,7 @@ def _behavior(kind: str, name: str) -> str:
 
 
 def _count(kind: str, name: str) -> int:
-    _whole(kind, name, (1, 1000), 20)
-    return int(st.number_input("Pairs", 1, 1000, key=state.key(kind, name)))
+    return _any_whole(kind, name, "Pairs", (1, 1000))
 
 
 def _site(kind: str, name: str) -> str:
@@ -285,25 +289,41 @@ def _numbered(kind: str, name: str, n: int, letter: str) -> int:
 
 
 def _whole_number(kind: str, name: str) -> int:
-    field, (low, high) = _bounded(kind, name)
-    _whole(kind, name, (low, high), state.example(kind)[name])
-    key = state.key(kind, name)
-    return int(st.number_input(_label(kind, name), low, high, key=key, help=field.description))
+    return _any_whole(kind, name, _label(kind, name), limits(analyses.get(kind).spec, name))
+
+
+def _any_whole(kind: str, name: str, label: str, within: tuple[int, int]) -> int:
+    """Take any whole number: the check below the form tells one outside of the limits.
+
+    Streamlit would keep such a number in the browser, and the one before it would be asked.
+    """
+    _readable(kind, name, int, f"a whole number from {within[0]} to {within[1]}")
+    field = analyses.get(kind).spec.model_fields[name]
+    key, low, high = state.key(kind, name), -int(_MOST_NUMBER), int(_MOST_NUMBER)
+    return int(st.number_input(label, low, high, key=key, help=field.description))
+
+
+def _readable(kind: str, name: str, number: type[int] | type[float], wanted: str) -> None:
+    """Say so where a field is empty or the address has no number for it; take the usual one."""
+    asked = state.value(kind, name)
+    if number is float and isinstance(asked, int):
+        state.put(kind, {name: float(asked)})
+    if not isinstance(asked, number | int) or not abs(asked) < _MOST_NUMBER:
+        was = "empty" if asked == -_MOST_NUMBER else repr(asked)
+        parts.advice(BadInput(f"The field {name!r} was {was}.", f"It must be {wanted}."))
+        state.put(kind, {name: number(state.example(kind)[name])})
 
 
 def _number(kind: str, name: str) -> float:
-    field, (low, high) = _bounded(kind, name)
-    low, high, asked = float(low), float(high), state.value(kind, name)
-    if not isinstance(asked, int | float) or not low <= asked <= high:
-        wanted = f"It must be a number from {low:g} to {high:g}."
-        parts.advice(BadInput(f"The field {name!r} was {asked!r}.", wanted))
-        state.put(kind, {name: state.example(kind)[name]})
-    key, step = state.key(kind, name), (high - low) / 50
+    low, high = limits(analyses.get(kind).spec, name)
+    _readable(kind, name, float, f"a number from {low:g} to {high:g}")
+    field, key = analyses.get(kind).spec.model_fields[name], state.key(kind, name)
     return float(
         st.number_input(
-            _label(kind, name), low, high, step=step, key=key, help=field.description, format="%g"
+            _label(kind, name), -_MOST_NUMBER, _MOST_NUMBER, step=(high - low) / 50, key=key,
+            help=field.description, format="%g",
         )
-    )
+    )  # fmt: skip
 
 
 def _places(kind: str, name: str) -> str:
@@ -314,21 +334,12 @@ def _places(kind: str, name: str) -> str:
     )
 
 
-def _bounded(kind: str, name: str) -> tuple[Any, tuple[Any, Any]]:
-    spec = analyses.get(kind).spec
-    return spec.model_fields[name], limits(spec, name)
-
-
 def _label(kind: str, name: str) -> str:
     return analyses.get(kind).spec.model_fields[name].title or name.capitalize()
 
 
 def _seed(kind: str, name: str) -> int:
-    _whole(kind, name, (0, 2**31 - 1), 0)
-    field = analyses.get(kind).spec.model_fields[name]
-    return int(
-        st.number_input("Seed", 0, 2**31 - 1, key=state.key(kind, name), help=field.description)
-    )
+    return _any_whole(kind, name, "Seed", (0, 2**31 - 1))
 
 
 def _current_model(kind: str) -> str:

@@ -10,11 +10,10 @@ import streamlit as st
 from interp import analyses
 from interp.answers import Answer, get
 from interp.errors import InterpError
-from interp.jobs.submit import submit
 from interp.models import catalogue
 from interp.store import Record, State
 from ui import parts, state
-from ui.page import follow, open_form, show
+from ui.page import follow, open_form, run_again, show
 from ui.resources import store
 
 _MOST = 50
@@ -30,7 +29,8 @@ def record_page() -> None:
         return
     answer = get(store(), name)
     record = answer.record
-    st.title(parts.escape(parts.short(record.title)))
+    st.title(parts.escape(answer.analysis.page[1] if answer.analysis else record.kind))
+    st.markdown(f"**{parts.escape(parts.short(record.title))}**")
     st.caption(_origin(record))
     _compared(answer)
     if not record.state.is_final:
@@ -40,14 +40,13 @@ def record_page() -> None:
     if record.model not in catalogue.names():
         _model_is_gone(record)
         return
-    again, fork, _ = st.columns([1, 1, 3])
-    if again.button("Run again here", width="stretch", help="Makes a new record beside this one."):
-        made = submit(store(), record.spec, parent=record.id, again=True)
-        st.switch_page("pages/record.py", query_params={"id": made})
-    if answer.spec is not None and fork.button(
-        "Fork", width="stretch", help="Opens the form with this question filled in."
-    ):
-        open_form(answer.spec.model_dump(mode="json"))
+    with st.container(horizontal=True):
+        if not answer.outdated:  # else it is offered above, where the older version is told
+            run_again(answer)
+        if answer.spec is not None and st.button(
+            "Fork", help="Opens the form with this question filled in."
+        ):
+            open_form(answer.spec.model_dump(mode="json"))
 
 
 def _model_is_gone(record: Record) -> None:

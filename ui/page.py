@@ -14,13 +14,14 @@ from interp.answers import Answer, get
 from interp.errors import InterpError
 from interp.figures.named import NamedFigure
 from interp.jobs.submit import Prepared, prepare, submit
+from interp.models import catalogue
 from interp.models.deviation import Deviation
 from interp.store import Record, State
 from ui import beside, form, parts, state
 from ui.resources import store
 
-_MOST_STEPS = 12
-"""Records that a chain of follow-ups is drawn of."""
+_INPUTS = ("model", "behavior", "pairs", "n_pairs")
+"""Fields that a question shares with the answer that led to it; with others it is a fresh one."""
 
 
 @parts.guarded
@@ -84,20 +85,34 @@ def ask(kind: str) -> list[Asked]:
     with st.container(border=True):
         fields = form.draw(kind)
         other = beside.ask(kind, fields)
-        state.write_address(kind, fields, beside.params(kind))
         wanted = [fields] if other is None else [fields, other]
         try:
             ready = [prepare(one) for one in wanted]
         except InterpError as error:
+            state.write_address(kind, fields, beside.params(kind), state.walk())
             parts.advice(error)
             st.button("Run", disabled=True, key=f"run/{kind}")
             return []
+        state.write_address(kind, fields, beside.params(kind), _walked(ready[0].spec))
         for one in ready:
             st.markdown(f"**{parts.escape(parts.short(one.analysis.question(one.spec)))}**")
         records = [store().records.find(one.key) for one in ready]
         _run_button(kind, ready, records)
     _other_looks(kind, fields)
     return [Asked(one, record) for one, record in zip(wanted, records, strict=True)]
+
+
+def _walked(spec: Spec) -> list[str]:
+    """Return the records that led to a question; none once it asks about other inputs."""
+    walk = state.walk()
+    try:
+        above = analyses.parse(store().records.get(walk[-1]).spec) if walk else None
+    except InterpError:
+        return []
+    if above is None:
+        return []
+    shared = {*_INPUTS} & {*type(spec).model_fields} & {*type(above).model_fields}
+    return walk if all(getattr(spec, n) == getattr(above, n) for n in shared) else []
 
 
 def _other_looks(kind: str, fields: dict[str, Any]) -> None:
@@ -145,7 +160,7 @@ _ANSWERED = (State.DONE, State.QUEUED, State.RUNNING, State.CANCELLING)
 
 def _run(ready: list[Prepared]) -> None:
     for one in ready:
-        submit(store(), one.spec, parent=state.param(state.FROM) or None)
+        submit(store(), one.spec, parent=next(reversed(state.walk()), None))
 
 
 def _estimate(ready: Prepared) -> str:
@@ -216,6 +231,7 @@ def show(name: str, figures: Sequence[NamedFigure] = ()) -> None:
             f"Computed by version {record.kind_version} of this analysis; version "
             f"{answer.analysis.version} may give other numbers. Run it again to compare."
         )
+        run_again(answer)
     if record.state == State.FAILED and record.error:
         parts.failure(record.error)
     elif record.state != State.DONE:
@@ -233,6 +249,16 @@ def show(name: str, figures: Sequence[NamedFigure] = ()) -> None:
     _lineage(answer)
     parts.share(answer)
     _next(answer, stacked=bool(figures))
+
+
+def run_again(answer: Answer) -> None:
+    """Offer to compute a record anew, beside it, and to open what comes of it."""
+    if answer.spec is None or answer.record.model not in catalogue.names():
+        return
+    name = answer.id
+    if st.button("Run again here", key=f"again/{name}", help="Makes a new record beside this one."):
+        made = submit(store(), answer.record.spec, parent=name, again=True)
+        st.switch_page("pages/record.py", query_params={"id": made})
 
 
 def _precision(record: Record) -> None:
@@ -285,7 +311,7 @@ def _cell_next(answer: Answer, ups: Sequence[FollowUp]) -> None:
     row = st.container(horizontal=True)
     for up in _installed(ups):
         if row.button(up.label, key=f"cell-next/{answer.id}/{up.label}"):
-            open_form(up.fields, parent=answer.id)
+            open_form(up.fields, walked=_ids(_line(answer)))
 
 
 def _installed(ups: Sequence[FollowUp]) -> list[FollowUp]:
@@ -296,35 +322,40 @@ def _lineage(answer: Answer) -> None:
     """Draw how the answers of this kind led to one another, up to this one, and lead back."""
     if answer.analysis is None or answer.spec is None:
         return
-    line = [one for one in _line(answer) if one.spec is not None]
+    line = _line(answer)
     named = answer.analysis.lineage([(one.spec, one.result) for one in line])
     if named is None:
         return
     parts.figure(named, key=f"lineage/{answer.id}")
     before = line[-2]
     if before.spec is not None and st.button("Back to the step before", key=f"back/{answer.id}"):
-        open_form(before.spec.model_dump(mode="json"), parent=before.record.parent or "")
+        open_form(before.spec.model_dump(mode="json"), walked=_ids(line[:-2]))
 
 
 def _line(answer: Answer) -> list[Answer]:
-    """List the answered records of its kind that an answer follows, oldest first, and itself.
+    """List the answered records of its kind that led to an answer, oldest first, and itself.
 
-    The address knows best whose follow-up this is: a question that was asked before keeps the
-    parent that it had then.
+    They are those that this person walked through, where the address has them: a question that
+    was asked before keeps the parent that it had then.
     """
-    line, seen = [answer], {answer.id}
-    parent = state.param(state.FROM) or answer.record.parent
-    while parent and parent not in seen and len(line) < _MOST_STEPS:
-        seen.add(parent)
+    walked, line = state.walk(), [answer]
+    back = [*walked[: walked.index(answer.id) if answer.id in walked else None][::-1], None]
+    while len(line) < state.MOST_STEPS:
+        parent = back[len(line) - 1] if walked else line[0].record.parent
+        if parent is None or parent in _ids(line):
+            break
         try:
             above = get(store(), parent)
         except InterpError:
             break
-        if above.record.kind != answer.record.kind or above.result is None:
+        if above.record.kind != answer.record.kind or above.result is None or above.spec is None:
             break
         line.insert(0, above)
-        parent = above.record.parent
     return line
+
+
+def _ids(line: Sequence[Answer]) -> list[str]:
+    return [one.id for one in line]
 
 
 def _next(answer: Answer, *, stacked: bool) -> None:
@@ -339,12 +370,17 @@ def _next(answer: Answer, *, stacked: bool) -> None:
     row, width = st.container(horizontal=not stacked), "stretch" if stacked else "content"
     for up in ups:
         if row.button(up.label, key=f"next/{answer.id}/{up.label}", width=width):
-            open_form(up.fields, parent=answer.id)
+            open_form(up.fields, walked=_ids(_line(answer)))
 
 
-def open_form(fields: dict[str, Any], *, parent: str = "") -> None:
-    """Go to the page of a kind with its form filled in, as a follow-up of record ``parent``."""
+def open_form(fields: dict[str, Any], *, walked: Sequence[str] = ()) -> None:
+    """Go to the page of a kind with its form filled in, as a follow-up of the last of ``walked``.
+
+    Args:
+        fields: Those of the question.
+        walked: Ids of the records that led to it, oldest first.
+    """
     kind = fields["kind"]
     state.forget(kind)
-    params = state.to_params(kind, fields) | ({state.FROM: parent} if parent else {})
+    params = state.to_params(kind, fields) | state.walk_params(walked)
     st.switch_page(f"pages/{kind}.py", query_params=params)

@@ -8,6 +8,7 @@ and through its key the same record.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,9 @@ from interp.analyses._fields import kind_of
 from interp.models import catalogue
 
 FROM = "from"
-"""The query parameter that names the record whose follow-up a form asks."""
+"""The query parameter that names the records walked through to a form, oldest first."""
+MOST_STEPS = 12
+"""Records that a walk remembers, the one it has come to among them."""
 PAIR_PARTS = ("clean", "corrupted", "answer", "foil")
 
 
@@ -31,6 +34,11 @@ def origin() -> str:
 def param(name: str) -> str:
     """Read one query parameter, empty if it is not there."""
     return str(st.query_params.get(name, ""))
+
+
+def walk() -> list[str]:
+    """Return the ids of the records that led to this page, oldest first; empty for a fresh one."""
+    return [one for one in param(FROM).split(",") if one][1 - MOST_STEPS :]
 
 
 def set_params(params: dict[str, str]) -> None:
@@ -148,13 +156,16 @@ def to_params(kind: str, fields: dict[str, Any]) -> dict[str, str]:
     return params
 
 
-def write_address(kind: str, fields: dict[str, Any], more: dict[str, str]) -> None:
-    """Make the address hold the form as it stands, and ``more``."""
-    params = to_params(kind, fields) | more
-    if param(FROM):
-        params[FROM] = param(FROM)
-    if dict(st.query_params) != params:
-        st.query_params.from_dict(params)
+def write_address(
+    kind: str, fields: dict[str, Any], more: dict[str, str], walked: Sequence[str]
+) -> None:
+    """Make the address hold the form as it stands, ``more``, and the records walked through."""
+    set_params(to_params(kind, fields) | more | walk_params(walked))
+
+
+def walk_params(walked: Sequence[str]) -> dict[str, str]:
+    """Return the query parameter of a walk; none of an empty one."""
+    return {FROM: ",".join(walked)} if walked else {}
 
 
 def write_pairs(pairs: list[dict[str, str]]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from tests.browser.conftest import Server
 
@@ -39,7 +40,11 @@ def test_a_walk_by_clicks_ends_at_the_embeddings(server: Server, browser: Any) -
     page.get_by_text("the walk ends here").wait_for(timeout=30_000)
     for name in ("logits", "L1H0", "L0H0", "embeddings"):
         assert page.locator(".js-plotly-plot .textpoint", has_text=name).count(), name
+    walked = parse_qs(urlsplit(page.url).query)["from"][0].split(",")
+    assert len(walked) == 2, "the address holds the walk"
     page.get_by_role("button", name="Back to the step before").click()
     page.get_by_text("What each sender writes into the keys of L1H0").wait_for(timeout=30_000)
+    page.wait_for_timeout(1500)
+    assert parse_qs(urlsplit(page.url).query)["from"] == walked[:1]
     overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     assert overflow <= 0

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import create_model
 from streamlit.testing.v1 import AppTest
 
 from interp import analyses
+from interp.analyses._fields import Seed
+from interp.answers import get
 from interp.figures.named import NamedFigure
+from interp.figures.ruler import in_words
 from interp.jobs.inline import run
 from interp.jobs.submit import submit
-from interp.store import State, open_store
+from interp.store import State, Store, open_store
 from interp.store.queue import Claim
+from ui.form import _rows
 
 ROOT = Path(__file__).resolve().parents[2]
 TITLES = {
@@ -204,12 +211,34 @@ def test_numbers_of_a_figure_come_as_csv() -> None:
     record = open_store()
     open_page("home")
     found = record.records.list(kind="activation_patching", model="induction-handmade")
-    from interp.answers import get
-
     main = kind.figures(get(record, found[-1].id).result)[0]
     rows = [line.split(",") for line in main.csv.splitlines()]
-    assert rows[0] == ["row", "column", "value"]
+    assert rows[0] == ["row", "column", "effect"]
     assert ["L0H0", "b  4", "1.0"] in rows
+
+
+def test_points_come_with_names_and_intervals_and_without_lines_that_guide_the_eye() -> None:
+    open_page("home")
+    store = open_store()
+    check = drawn_by(store, "attribution_patching", "induction-handmade", "check")
+    assert check[0] == [
+        "series",
+        "point",
+        "estimate (share of the gap)",
+        "exact (share of the gap)",
+    ]
+    assert not any("estimate = exact" in row[0] for row in check)
+    assert all(row[1] for row in check[1:])
+    ways = drawn_by(store, "ablation", "paren-balancer", "differences")
+    assert ways[0][1:] == ["change of the logit difference (logits)", "component", "low", "high"]
+    assert all(float(low) <= float(x) <= float(high) for _, x, _, low, high in ways[1:])
+
+
+def drawn_by(store: Store, kind: str, model: str, name: str) -> list[list[str]]:
+    """The rows of the CSV of a figure of the first worked record of a kind."""
+    record = store.records.list(kind=kind, model=model)[-1].id
+    figures = analyses.get(kind).figures(get(store, record).result)
+    return list(csv.reader(next(f.csv for f in figures if f.name == name).splitlines()))
 
 
 def click(app: AppTest, start: str) -> AppTest:
@@ -250,7 +279,144 @@ def test_a_walk_goes_on_from_a_clicked_sender_and_draws_its_chain(
     clicked["0"] = 0
     app.run()
     click(app, f"next/{second}/Who writes into L0H0's values")
-    assert address(app) == {"receivers": "L0H0.v", "from": second}
+    assert address(app) == {"receivers": "L0H0.v", "from": f"{first},{second}"}
+
+
+def test_the_chain_is_the_walk_of_this_person_whoever_asked_first() -> None:
+    open_page("home")
+    store = open_store()
+    first = store.records.list(kind="path_patching")[0]
+    spec = json.loads(first.spec)
+    queries = run(store, spec | {"receivers": "L1H0.q"}).id
+    for reads in ("L1H0.k", "L0H0.v"):  # asked by somebody who came from the queries
+        submit(store, spec | {"receivers": reads}, parent=queries)
+    keys, values = (run(store, spec | {"receivers": one}).id for one in ("L1H0.k", "L0H0.v"))
+    assert store.records.get(values).parent == queries
+    walk = {"receivers": "L0H0.v", "from": f"{first.id},{keys}"}
+    mine = open_page("path_patching", **walk)
+    assert address(mine) == walk
+    assert chain(mine) == ["L1H0", "L0H0"]
+    click(mine, f"back/{values}")
+    assert address(mine) == {"receivers": "L1H0.k", "from": first.id}
+    assert chain(mine) == ["L1H0"]
+    other = open_page("path_patching", receivers="L0H0.v", **{"from": f"{first.id},{queries}"})
+    click(other, f"back/{values}")
+    assert address(other) == {"receivers": "L1H0.q", "from": first.id}
+    begun = open_page("path_patching", **{"from": f"{first.id},{keys}"})
+    assert not chain(begun)  # back at the first step of the walk
+    long = open_page("path_patching", receivers="L0H0.v", **{"from": ",".join([queries] * 30)})
+    assert len(address(long)["from"].split(",")) < 12
+
+
+def chain(app: AppTest) -> list[str]:
+    """Senders that read from others in the chain that is drawn, from the logits down."""
+    if not any("The chain so far" in str(m.value) for m in app.markdown):
+        return []
+    figures = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+    graph = next(f for f in figures if f["data"][-1].get("name") == "components")
+    senders = [trace["name"].split(" to ") for trace in graph["data"][:-1]]
+    reading = {receiver for _, receiver in senders}
+    return sorted({s for s, _ in senders if s in reading}, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"clean": "qtnwzeut", "corrupted": "qfnwzeut", "answer": "n", "foil": "w"},
+        {"behavior": "induction-first-cue"},
+        {"model": "paren-balancer"},
+    ],
+)
+def test_a_question_about_other_inputs_follows_nothing(changed: dict[str, str]) -> None:
+    open_page("home")
+    first = open_store().records.list(kind="path_patching")[0].id
+    app = open_page("path_patching", receivers="L1H0.k", **{"from": first})
+    assert address(app)["from"] == first
+    fresh = open_page("path_patching", **{**changed, "from": first})
+    assert_calm(fresh)
+    assert "from" not in address(fresh)
+    fresh.button(key="run/path_patching").click().run()
+    asked = open_store().records.list(kind="path_patching", state=State.QUEUED)[0]
+    assert asked.parent is None
+
+
+def test_an_unknown_walk_is_dropped() -> None:
+    app = open_page("path_patching", receivers="L1H0.k", **{"from": "<script>,nobody"})
+    assert_calm(app)
+    assert "from" not in address(app)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "typed", "sentence"),
+    [
+        ("attribution_patching", "recheck", -3, "greater than or equal to 0"),
+        ("attribution_patching", "recheck", 99999, "less than or equal to 200"),
+        ("generate", "temperature", -2.0, "greater than or equal to 0"),
+        ("activation_patching", "seed", -1, "greater than or equal to 0"),
+        ("activation_patching", "n_pairs", 0, "greater than or equal to 1"),
+    ],
+)
+def test_a_number_out_of_range_is_told_and_not_run(
+    kind: str, field: str, typed: float, sentence: str
+) -> None:
+    behavior = {"behavior": "induction-first-cue"} if field == "n_pairs" else {}
+    app = open_page(kind, **behavior)
+    app.number_input(key=f"{kind}/{field}").set_value(typed).run()
+    assert_calm(app)
+    assert sentence in words(app)
+    assert app.button(key=f"run/{kind}").disabled
+    assert app.number_input(key=f"{kind}/{field}").value == typed
+    assert sentence in words(open_page(kind, **behavior, **{field: str(typed)}))
+
+
+def test_a_number_that_is_none_gives_the_usual_one() -> None:
+    for given in ("many", "nan", "1e400", "9" * 30):
+        app = open_page("generate", temperature=given, n_tokens=given)
+        assert_calm(app)
+        assert "It must be a number from" in words(app) or given == "many"
+        assert app.number_input(key="generate/n_tokens").value == 20
+
+
+def test_more_stays_open_from_the_run_on_that_something_unusual_is_in_it() -> None:
+    app = open_page("activation_patching")
+    more = next(e for e in app.expander if e.label == "More")
+    assert not more.proto.expanded
+    app.text_input(key="activation_patching/layers").set_value("nonsense").run()
+    assert_calm(app)
+    more = next(e for e in app.expander if e.label == "More")
+    assert more.proto.expanded
+    assert app.button(key="run/activation_patching").disabled
+
+
+def test_a_record_of_an_older_version_can_be_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store()
+    old = run(store, {"kind": "logit_lens", "prompt": "zyxwz", "model": "induction-handmade"}).id
+    newer = replace(analyses.get("logit_lens"), version=99)
+    given = analyses.get
+    monkeypatch.setattr(analyses, "get", lambda k: newer if k == "logit_lens" else given(k))
+    app = open_page("record", id=old)
+    assert "Run it again to compare" in words(app)
+    assert [b.label for b in app.button].count("Run again here") == 1
+    click(app, f"again/{old}")
+    assert store.records.list(state=State.QUEUED)[0].parent == old
+
+
+@pytest.mark.parametrize(("n", "rows"), [(1, [1]), (4, [2, 2]), (5, [3, 2]), (7, [3, 2, 2])])
+def test_no_narrow_field_is_left_over(n: int, rows: list[int]) -> None:
+    fields: Any = {f"f{i}": (Seed, 0) for i in range(n)}
+    spec = create_model("Many", **fields)
+    assert [len(row) for row in _rows(list(spec.model_fields), spec)] == rows
+
+
+def test_what_a_scale_lacks_stands_in_one_line() -> None:
+    open_page("home")
+    store = open_store()
+    record = store.records.list(kind="activation_patching", model="induction-handmade")[0].id
+    score = analyses.get("activation_patching").scores(get(store, record).result)[0]
+    said = dict(in_words(score))
+    assert "constant guess" not in said
+    assert said["absent"].startswith("constant guess (an effect is a difference of two runs")
+    assert said["absent"].count("fewer than 4") <= 1
 
 
 def address(app: AppTest) -> dict[str, str]:
