@@ -22,7 +22,7 @@ import torch
 from interp.jobs import execute as module
 from interp.jobs.locks import owner_lock, take_from_dead
 from interp.jobs.residents import Residents
-from tests.faults._help import open_at
+from tests.faults._help import finer, open_at
 
 
 def child(residents: Residents, line: str) -> None:
@@ -50,6 +50,7 @@ def child(residents: Residents, line: str) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    finer()
     residents = Residents("cpu")
     residents.get("paren-balancer")
     print("ready", flush=True)

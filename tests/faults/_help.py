@@ -50,6 +50,13 @@ def long_sweep(n_pairs: int) -> dict[str, Any]:
     return {"kind": "activation_patching", "model": "paren-balancer", "pairs": pairs}
 
 
+def finer() -> None:
+    """Cut sweeps of this process into many passes, as long ones are: steps to stop or die at."""
+    from interp.engine import patch
+
+    patch._PASS_TOKENS["cpu"] = 1.2e4
+
+
 def open_at(home: Path) -> Store:
     """Open a store of the test's own, beside those that the library keeps open."""
     return Store(f"sqlite:///{home / 'store.sqlite'}", home)
