@@ -228,7 +228,9 @@ def verdict(result: Result) -> str:
         f"The top {k} of the three ways have {shared} in common ({chance:.2g} by chance, of {n} "
         f"heads{mlps})."
     )
-    both = opposite(result.low, result.high) & result.units
+    # A sign that turns within a hundredth of the largest change is no finding.
+    size = np.sort(np.abs(result.change), 0)[-2] >= 0.01 * np.abs(result.change).max()
+    both = opposite(result.low, result.high) & result.units & size
     turned = [result.name(int(r), int(c)) for r, c in np.argwhere(both)]
     if turned:
         more = f" and {len(turned) - TOLD} more" if len(turned) > TOLD else ""

@@ -139,7 +139,8 @@ def chain(links: Sequence[Link], n_layers: int, least: float, verb: str) -> Name
         "chain",
         "The chain so far",
         f"A line leads from a sender up to what reads it, with the share of the gap {verb} when "
-        "that alone is sent; a negative one pushes the other way. Each step is an experiment of "
+        "that alone is sent; a negative one pushes the other way. Several receivers are sent to in "
+        "one run: their lines say jointly, and share one number. Each step is an experiment of "
         "its own: the shares of several steps do not multiply. Of the last answer the strongest "
         f"senders are shown, at most {DRAWN}.",
         paths.graph(nodes, list(edges.values())),
@@ -183,11 +184,11 @@ def _edge(link: Link, sender: Sender, receiver: str, owner: str) -> paths.Edge:
     slot = SLOTS.get(receiver.partition(".")[2].partition("@")[0], "")
     label = f"{slot} {two(sender.effect)}".strip()
     more = len(link.receivers) - 1
-    jointly = f", jointly with {more} more" if more else ""
+    jointly = f", jointly with {more} more: this receiver alone may do nothing" if more else ""
     return paths.Edge(
         sender=sender.name,
         receiver=owner,
-        label=label + (" (MLPs too)" if link.via == "mlps" else ""),
+        label=label + (" (MLPs too)" if link.via == "mlps" else "") + (" jointly" if more else ""),
         effect=sender.effect,
         hover=f"{sender.name} {way(link.via)} into {reader(receiver)}{jointly}: {sender.told}",
     )

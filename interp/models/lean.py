@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -72,14 +73,26 @@ class Linear:
         return out.relu() if then == "relu" else out
 
     def _one_dnn(self, x: Tensor) -> bool:
-        quick = x.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        single = x.dtype == self.weight.dtype == torch.float32
-        return quick and single and x.numel() > 0 and torch.is_inference_mode_enabled()
+        single = x.dtype == self.weight.dtype == torch.float32 and x.device.type == "cpu"
+        return single and x.numel() > 0 and torch.is_inference_mode_enabled() and _has_one_dnn()
 
     def rows(self, first: int, last: int | None) -> Linear:
         """Return the map to a range of outputs."""
         bias = None if self.bias is None else self.bias[first:last]
         return Linear(self.weight[first:last], bias)
+
+
+@cache
+def _has_one_dnn() -> bool:
+    """Whether torch's product by oneDNN is there and right: it is made for torch's own compiler."""
+    x, weight, bias = torch.randn(3, 5), torch.randn(4, 5), torch.randn(4)
+    try:
+        product = torch.ops.mkldnn._linear_pointwise
+        found = product(x, weight, bias, "gelu", [], "tanh")
+    except (AttributeError, RuntimeError):
+        return False
+    right = fn.gelu(fn.linear(x, weight, bias), approximate="tanh")
+    return torch.allclose(found, right, atol=1e-5)
 
 
 @dataclass(frozen=True, eq=False)
