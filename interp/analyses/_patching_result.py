@@ -218,7 +218,7 @@ def verdict(result: Result) -> str:
 
 def _rounded(result: Result) -> str:
     """Say beside the sentence which of its numbers are rounded, and how far these may be off."""
-    if not result.arithmetic.deviation:
+    if not result.arithmetic.deviation or (result.exact | result.inert).all():
         return ""
     what = f"in {_COARSE[result.arithmetic.precision]}"
     which = "Other cells than the largest" if result.arithmetic.precision == "screened" else "Cells"
