@@ -115,7 +115,7 @@ def test_a_link_is_the_first_thing_that_a_new_server_is_asked(browser: Any, tmp_
     try:
         page = open_page(browser, f"{server.url}/activation_patching")
         page.get_by_text("Look", exact=True).wait_for(timeout=20_000)
-        assert page.get_by_role("link", name="Patching").count() == 1
+        assert page.get_by_role("link", name="Patching", exact=True).count() == 1
     finally:
         server.stop()
 

@@ -54,7 +54,7 @@ def test_from_a_folder_to_a_link(server: Server, browser: Any, folder: Path) -> 
         page.get_by_text("This question has not been asked yet").wait_for(timeout=20_000)
         run_and_wait(page)
 
-    page.get_by_role("link", name="Patching").click()
+    page.get_by_role("link", name="Patching", exact=True).click()
     page.get_by_role("heading", name="Patching").wait_for(timeout=20_000)
     choose(page, "Model", "local/gemma-2-tuned")
     choose(page, "Inputs", "ioi")
