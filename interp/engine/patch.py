@@ -50,7 +50,8 @@ def patched(
     known = torch.zeros(len(runs), dtype=torch.bool)
     if skip is not None:
         known[skip] = True
-    todo = [which for which in passes(model, trace, runs) if not bool(known[which].all())]
+    cut = passes(model, trace, runs, outputs)
+    todo = [which for which in cut if not bool(known[which].all())]
     while todo:
         which = todo.pop(0)
         try:
@@ -83,7 +84,9 @@ def how(trace: Trace) -> str:
     return "Runs are resumed at the patched layer and position."
 
 
-def passes(model: LoadedModel, trace: Trace, runs: Runs) -> list[Int[Tensor, "run"]]:
+def passes(
+    model: LoadedModel, trace: Trace, runs: Runs, outputs: Int[Tensor, "output"] | None = None
+) -> list[Int[Tensor, "run"]]:
     """Cut runs into passes by what they cost and by the free memory.
 
     Free memory counts in powers of two, so that another attempt cuts alike.
@@ -99,7 +102,8 @@ def passes(model: LoadedModel, trace: Trace, runs: Runs) -> list[Int[Tensor, "ru
     work = (tokens * layers).double()
     flop = 2.0 * info.parameters / info.n_layers * work
     width = info.d_model * _LIVE + info.n_heads * trace.stop * 2
-    size = 4.0 * width * tokens.double()
+    read = info.d_out if outputs is None else len(outputs)
+    size = 4.0 * (width * tokens.double() + 2 * read)
     room = 2.0 ** int(math.log2(max(memory(model.device)[0], 2**20) / 4))
     where = model.device.type
     share = flop / _PASS_FLOP[where] + work / _PASS_TOKENS[where] + size / room
