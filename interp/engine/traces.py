@@ -144,7 +144,9 @@ def lean_trace(
     ids, read = ids.to(model.device), read % ids.shape[1]
     seen = None if seen is None else seen.to(model.device)
     rows, n = ids.shape
-    first = _first_difference(ids, like) if like is not None and layers.causal else 0
+    first = 0
+    if like is not None and seen is None and like.lean is layers and layers.causal:
+        first = _first_difference(ids, like)
     saved = Saved({*keep, *RESUMED}, rows, like if first else None, first)
     step = Advance(layers, saved, rows, saved.past, saved.attention)
     x = embedded(model, ids, layers)[:, first:]
@@ -168,7 +170,7 @@ def _first_difference(ids: Int[Tensor, "row pos"], like: Trace) -> int:
 
     Causal models give the same at all positions before it.
     """
-    if like.lean is None or like.ids.shape != ids.shape or like.seen is not None:
+    if like.ids.shape != ids.shape or like.seen is not None:
         return 0
     differs = (ids != like.ids).any(0)
     return int(differs.int().argmax()) if bool(differs.any()) else ids.shape[1] - 1
