@@ -27,6 +27,7 @@ import torch
 
 from benchmarks.fit import peak
 from interp.models.info import ModelInfo
+from interp.models.lean import Linear
 
 TOLERANCE = 1e-5
 STEADY = 0.25
@@ -142,30 +143,18 @@ def most(work: Callable[[], object]) -> int:
 
 
 def matrix_rate(info: ModelInfo, tokens: int = 1024) -> float:
-    """Return the operations a second of an MLP's two products, the median of five.
-
-    On the processor torch has two libraries for them; the quicker one counts.
-    """
-    cuda = torch.cuda.is_available()
-    where = torch.device("cuda" if cuda else "cpu")
+    """Return the operations a second of an MLP's two products, the median of five."""
+    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     d, wide = info.d_model, info.d_mlp or 4 * info.d_model
     x = torch.randn(tokens, d, device=where)
     into, out = torch.randn(wide, d, device=where), torch.randn(d, wide, device=where)
-    ways: list[Callable[[], Tensor]] = [lambda: fn.linear(fn.linear(x, into), out)]
-    if not cuda and torch.backends.mkldnn.is_available():
-        product = torch.ops.mkldnn._linear_pointwise
-        no = (None, "none", [], "")
-        ways.append(lambda: product(product(x, into, *no), out, *no))
-    return 4 * tokens * d * wide / min(_median_s(way) for way in ways)
-
-
-def _median_s(work: Callable[[], Tensor]) -> float:
     seconds: list[float] = []
-    for _ in range(6):
-        start = clock()
-        work()
-        seconds.append(clock() - start)
-    return statistics.median(seconds[1:])
+    with torch.inference_mode():
+        for _ in range(6):
+            start = clock()
+            Linear(out)(Linear(into)(x))
+            seconds.append(clock() - start)
+    return 4 * tokens * d * wide / statistics.median(seconds[1:])
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ IMAGES = ROOT / "docs" / "img"
 WIDTHS = (1440, 1024)
 _PATCHING = "/activation_patching"
 _NO_GAP = f"{_PATCHING}?clean=kmabcda&corrupted=kmabcea&answer=b&foil=m"
-_LONG = f"{_PATCHING}?model=paren-balancer&behavior=paren-near-misses&n_pairs=1000&site=z_pos"
+_LONG = (
+    f"{_PATCHING}?model=paren-balancer&behavior=paren-near-misses&n_pairs=1000&site=z_pos"
+    "&precision=screened"
+)
 _PAGES = {
     "home": "/",
     "models": "/models",
@@ -89,7 +92,7 @@ def _states(browser: Any, url: str, width: int) -> None:
     page.get_by_role("button", name="Run", exact=True).or_(
         page.get_by_role("button", name="Retry", exact=True)
     ).click()
-    page.get_by_text(re.compile(r"^[2-4]\d% computed")).first.wait_for(timeout=90_000)
+    page.get_by_text(re.compile(r"^[1-6]\d% computed")).first.wait_for(timeout=90_000)
     _shoot(page, f"patching-running-{width}", close=False)
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_text("Stopped by a person").wait_for(timeout=30_000)
