@@ -328,10 +328,9 @@ def _number(kind: str, name: str) -> float:
 
 def _places(kind: str, name: str) -> str:
     field = analyses.get(kind).spec.model_fields[name]
-    key, none = state.key(kind, name), "none" if field.default == "" else None
-    return (
-        st.text_input(_label(kind, name), key=key, help=field.description, placeholder=none) or ""
-    )
+    key, shown = state.key(kind, name), (field.examples or [None])[0]
+    label = _label(kind, name)
+    return st.text_input(label, key=key, help=field.description, placeholder=shown) or ""
 
 
 def _label(kind: str, name: str) -> str:

@@ -101,7 +101,7 @@ class Joint:
         apart = f"{two(self.score.value - total)} [{two(beyond.low)}, {two(beyond.high)}]"
         if beyond.low <= 0 <= beyond.high:
             return f"{said}: not told apart from the sum ({apart})."
-        return f"{said}: {'more' if beyond.low > 0 else 'less'} than the sum by {apart}."
+        return f"{said}: {'more' if beyond.low > 0 else 'less'} than the sum ({apart})."
 
 
 def two(value: float) -> str:

@@ -95,13 +95,11 @@ def _label_axes(
 
 
 def _add_marks(figure: go.Figure, marked: Mask, symbol: str) -> None:
-    r, c = np.nonzero(marked)
+    (r, c), dot = np.nonzero(marked), symbol == "circle"
     figure.add_scatter(
         x=c, y=r, mode="markers", hoverinfo="skip", showlegend=False,
-        marker={
-            "symbol": symbol, "size": 4 if symbol == "circle" else 9, "color": theme.NEUTRAL,
-            "opacity": 0.6,
-        },
+        marker={"symbol": symbol, "color": theme.NEUTRAL, "opacity": 0.6}
+        | ({"size": 6, "line": {"color": "white", "width": 1}} if dot else {"size": 9}),
         # A click dims what was not clicked; hatching must stay.
         unselected={"marker": {"opacity": 0.6}},
     )  # fmt: skip

@@ -348,7 +348,7 @@ def test_the_answer_says_what_was_patched_together() -> None:
     assert joint is not None
     # Either head alone brings the answer back: together they cannot bring back more.
     assert joint.score.value == pytest.approx(1.0, abs=1e-3)
-    assert "less than the sum by -1.00" in answer.verdict
+    assert "less than the sum (-1.00" in answer.verdict
     assert [score.name for score in answer.analysis.scores(answer.result)][1] == joint.score.name
 
 
