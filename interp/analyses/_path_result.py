@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from interp.analyses import _paths, _slices
+from interp.analyses import _paths, _sweeps
 from interp.axes import Grid as Effects
 from interp.axes import Mask, PairGrid, PerPair
 from interp.figures import curves, heatmap
@@ -221,22 +221,6 @@ def _onward(result: Result) -> str:
 def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure]] | None:
     """Say the clicked sender's number with its interval and draw its spread over pairs."""
     row, col = int(cell["0"]), int(cell["1"])
-    text = _hover(result, row, col).replace("<br>", "; ")
-    values = result.values[:, row, col]
-    if result.inert[row, col] or np.isnan(values).any():
-        return text, []
-    figure = curves.spread(
-        values,
-        title=f"{result.metric} with this sent ({result.unit}), one point a pair",
-        marks={"corrupted": float(result.corrupted.mean()), "clean": float(result.clean.mean())},
-        hover=[f"pair {i}" for i in range(len(values))],
-    )
-    runs = (values, result.clean, result.corrupted, result.direction)
-    why, split = _slices.split(
-        ("gap", result.unit, result.clean - result.corrupted),
-        "effect",
-        ("all pairs", float(result.effect[row, col])),
-        effects.on_pairs(*runs, least=result.least_gap, unit=result.unit, clusters=result.clusters),
-    )
-    text = f"{text}. {why}" if why else text
-    return text, [NamedFigure("cell", result.name(row, col), "", figure), *split]
+    said = _hover(result, row, col)
+    name = result.name(row, col)
+    return _sweeps.clicked(result, (row, col), said=said, name=name, what="with this sent")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from interp.analyses import _slices
 from interp.axes import Grid, PerPair
 from interp.behaviors import Behavior
 from interp.errors import BadInput
+from interp.figures import curves
+from interp.figures.named import NamedFigure
 from interp.methods import effects
 from interp.models.info import ModelInfo
 from interp.models.sites import INPUTS, Site, parse_sites
@@ -146,6 +150,37 @@ def joint(
     )
     singles = tuple(float(one) for one in each[1:])
     return Joint(tuple(places), values[:, 0], singles, beyond, score)
+
+
+def clicked(
+    result: Any, cell: tuple[int, int], *, said: str, name: str, what: str
+) -> tuple[str, list[NamedFigure]]:
+    """Say a clicked cell's number, and draw its spread over pairs and over slices of their gap.
+
+    Args:
+        result: An answer with the metric of each pair and cell, as Patching and Path patching have.
+        cell: Row and column.
+        said: What hover says of it.
+        name: What the cell is called.
+        what: What was done: "with this patch".
+    """
+    text, values = said.replace("<br>", "; "), result.values[:, cell[0], cell[1]]
+    if result.inert[cell] or np.isnan(values).any():
+        return text, []
+    figure = curves.spread(
+        values,
+        title=f"{result.metric} {what} ({result.unit}), one point a pair",
+        marks={"corrupted": float(result.corrupted.mean()), "clean": float(result.clean.mean())},
+        hover=[f"pair {i}" for i in range(len(values))],
+    )
+    runs = (values, result.clean, result.corrupted, result.direction)
+    why, split = _slices.split(
+        ("gap", result.unit, result.clean - result.corrupted),
+        "effect",
+        ("all pairs", float(result.effect[cell])),
+        effects.on_pairs(*runs, least=result.least_gap, unit=result.unit, clusters=result.clusters),
+    )
+    return f"{text}. {why}" if why else text, [NamedFigure("cell", name, "", figure), *split]
 
 
 def different(low: Grid, high: Grid) -> str:
