@@ -1,13 +1,14 @@
 """Writing and reading back the folder of a shipped model.
 
 A folder holds ``config.json`` (architecture and where the answer is read), ``weights.safetensors``
-(TransformerLens names), ``tokenizer.json`` and ``card.md``.
+(TransformerLens names), ``tokenizer.json``, ``card.md`` and, where there are other weights of the
+same model worth asking (training steps, seeds), ``snapshots/<name>.safetensors``.
 """
 
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 FORMAT: Final = 1
+UNKNOWN: Final = "[UNK]"
 MODELS: Final = Path(__file__).parent / "models"
 
 Json = Mapping[str, Any]
@@ -31,8 +33,11 @@ class Blueprint:
         name: Folder name.
         transformer: Fields of ``HookedTransformerConfig`` as plain JSON.
         answer: Where and how the answer is read from the logits.
-        weights: TransformerLens state dict without buffers.
+        weights: TransformerLens state dict without buffers; without ``unembed.W_U`` where that is
+            the embedding.
         tokenizer: Text to token ids, special tokens included.
+        snapshots: Other weights of the same shape, by name and in the order to show them.
+        half: Whether snapshots are stored in float16.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Blueprint:
     answer: Json
     weights: Mapping[str, torch.Tensor]
     tokenizer: Tokenizer
+    snapshots: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    half: bool = True
 
 
 def character_tokenizer(vocabulary: Sequence[str], before: str, after: str = "") -> Tokenizer:
@@ -67,6 +74,26 @@ def character_tokenizer(vocabulary: Sequence[str], before: str, after: str = "")
     return tokenizer
 
 
+def word_tokenizer(vocabulary: Sequence[str], before: str = "", after: str = "") -> Tokenizer:
+    """A tokenizer with one token per word; words are what stands between spaces.
+
+    Words outside the vocabulary give an id beyond it, which no model reads.
+
+    Args:
+        vocabulary: Tokens in order of their ids.
+        before: Special token put in front of every text; empty for none.
+        after: Special token put behind every text; empty for none.
+    """
+    ids = {token: index for index, token in enumerate((*vocabulary, UNKNOWN))}
+    tokenizer = Tokenizer(models.WordLevel(vocab=ids, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{before} $A {after}".strip(),
+        special_tokens=[(token, ids[token]) for token in (before, after) if token],
+    )
+    return tokenizer
+
+
 def write_model(blueprint: Blueprint, root: Path = MODELS) -> Path:
     """Write everything but the card; returns the model's folder."""
     folder = root / blueprint.name
@@ -78,14 +105,21 @@ def write_model(blueprint: Blueprint, root: Path = MODELS) -> Path:
         "transformer": dict(blueprint.transformer),
         "answer": dict(blueprint.answer),
     }
+    if blueprint.snapshots:
+        config["snapshots"] = list(blueprint.snapshots)
     _write(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
     _write(folder / "tokenizer.json", blueprint.tokenizer.to_str(pretty=True) + "\n")
-    weights = {
-        name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in sorted(blueprint.weights.items())
-    }
-    (folder / "weights.safetensors").write_bytes(save(weights))
+    _write_weights(folder / "weights.safetensors", blueprint.weights, torch.float32)
+    for name, weights in blueprint.snapshots.items():
+        stored = torch.float16 if blueprint.half else torch.float32
+        _write_weights(folder / "snapshots" / f"{name}.safetensors", weights, stored)
     return folder
+
+
+def _write_weights(path: Path, weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> None:
+    path.parent.mkdir(exist_ok=True)
+    stored = {n: t.detach().to("cpu", dtype).contiguous() for n, t in sorted(weights.items())}
+    path.write_bytes(save(stored))
 
 
 def write_card(folder: Path, front: Json, prose: str) -> None:
@@ -97,13 +131,27 @@ def write_card(folder: Path, front: Json, prose: str) -> None:
     _write(folder / "card.md", f"---\n{matter}---\n\n{prose.strip()}\n")
 
 
-def fact(claim: str, value: float, unit: str, n: int) -> dict[str, Any]:
-    """One row of a card's facts: a measured number, its unit and how many cases it rests on."""
-    return {"claim": claim, "value": float(f"{value:.6g}"), "unit": unit, "n": n}
+def fact(
+    claim: str,
+    value: float,
+    unit: str,
+    n: int,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> dict[str, Any]:
+    """One row of a card's facts: a measured number, its unit and how many cases it rests on.
+
+    With a bound it is a promise: ``python -m zoo`` and ``python -m interp models`` say whether it
+    holds.
+    """
+    bounds = {"at_least": at_least, "at_most": at_most}
+    said = {name: bound for name, bound in bounds.items() if bound is not None}
+    return {"claim": claim, "value": float(f"{value:.6g}"), "unit": unit, "n": n, **said}
 
 
-def load_model(folder: Path) -> tuple[HookedTransformer, Tokenizer]:
-    """Build a model from the files in its folder.
+def load_model(folder: Path, snapshot: str = "") -> tuple[HookedTransformer, Tokenizer]:
+    """Build a model from the files in its folder, with its final weights or those of a snapshot.
 
     Raises:
         ValueError: If the weights do not fill the model exactly.
@@ -112,8 +160,15 @@ def load_model(folder: Path) -> tuple[HookedTransformer, Tokenizer]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         model = HookedTransformer(HookedTransformerConfig(**config["transformer"], device="cpu"))
-    report = model.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
-    missing = [name for name in report.missing_keys if not name.endswith((".mask", ".IGNORE"))]
+    file = f"snapshots/{snapshot}.safetensors" if snapshot else "weights.safetensors"
+    stored = {name: tensor.float() for name, tensor in load_file(folder / file).items()}
+    stored.setdefault("unembed.W_U", stored["embed.W_E"].T)
+    report = model.load_state_dict(stored, strict=False)
+    missing = [
+        name
+        for name in report.missing_keys
+        if not name.endswith((".mask", ".IGNORE", ".rotary_sin", ".rotary_cos"))
+    ]
     if missing or report.unexpected_keys:
         raise ValueError(f"missing {missing}, unexpected {report.unexpected_keys}")
     model.eval()

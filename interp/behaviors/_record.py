@@ -36,6 +36,7 @@ class Behavior:
         held_out: Whether each input is kept from searches; or empty (none is).
         clusters: Group of words that each input is made of, as a number: inputs of one group are
             not independent. Or empty: every input is independent of the others.
+        features: Named properties of the clean inputs: the name, and a whole number an input.
     """
 
     model: str
@@ -49,17 +50,19 @@ class Behavior:
     foils: tuple[int, ...] = ()
     held_out: tuple[bool, ...] = ()
     clusters: tuple[int, ...] = ()
+    features: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __len__(self) -> int:
         return len(self.clean)
 
     @cached_property
     def canonical(self) -> bytes:
-        """Canonical JSON: sorted keys, no spaces, no ``clusters`` where there are none."""
+        """Canonical JSON: sorted keys, no spaces, no clusters or features where there are none."""
         told = asdict(self)
-        if not self.clusters:
-            # Behaviors from before there were clusters keep their hash.
-            del told["clusters"]
+        # Behaviors from before there were such keep their hash.
+        for name in ("clusters", "features"):
+            if not told[name]:
+                del told[name]
         return json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
 
     @cached_property
@@ -75,6 +78,7 @@ class Behavior:
             raw[name] = tuple(tuple(ids) for ids in raw[name])
         for name in ("answers", "foils", "held_out", "clusters"):
             raw[name] = tuple(raw.get(name, ()))
+        raw["features"] = tuple((name, tuple(of)) for name, of in raw.get("features", ()))
         return cls(**raw)
 
     @property

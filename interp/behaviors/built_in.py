@@ -7,8 +7,8 @@ the pairs of a smaller one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from interp.behaviors import (
@@ -38,12 +38,16 @@ class BuiltIn:
         make: Makes all its pairs for a model.
         model: The one bundled model that it is made for; empty: any that reads English words.
         paper: Where the task comes from, or empty.
+        metric: How it is scored unless somebody asks otherwise.
+        features: Named properties of a pair's clean prompt, each a whole number.
     """
 
     summary: str
     make: Callable[[ModelInfo], Made]
     model: str = ""
     paper: str = ""
+    metric: str = "logit_diff"
+    features: Mapping[str, Callable[[PromptPair], int]] = field(default_factory=dict)
 
     def pairs(self, n: int, model: str = "") -> tuple[PromptPair, ...]:
         """Make the first ``n`` pairs for ``model``, by default the one that it is made for."""
@@ -51,7 +55,7 @@ class BuiltIn:
 
     def suits(self, model: ModelInfo) -> bool:
         """Whether it can be asked of ``model``, as far as can be told without its tokenizer."""
-        return self.model == model.name if self.model else templates.reads_words(model)
+        return self.model == model.base if self.model else templates.reads_words(model)
 
 
 BUILT_IN = {
@@ -164,6 +168,8 @@ def built_in(name: str, n: int, model: str) -> Behavior:
 def _built_in(name: str, n: int, model: ModelInfo, made: Made) -> Behavior:
     about = BUILT_IN[name].summary if name in BUILT_IN else "Brought as a table."
     said = " ".join(filter(None, (about, made.note)))
-    return from_pairs(
-        model.name, made.pairs[:n], name=name, source=said, clusters=made.clusters[:n]
-    )
+    pairs = made.pairs[:n]
+    behavior = from_pairs(model.name, pairs, name=name, source=said, clusters=made.clusters[:n])
+    features = BUILT_IN[name].features if name in BUILT_IN else {}
+    values = tuple((said, tuple(int(of(p)) for p in pairs)) for said, of in features.items())
+    return replace(behavior, features=values)

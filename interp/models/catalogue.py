@@ -2,8 +2,9 @@
 
 Three sources: bundled models, models of the hub, and folders of this machine in the hub's format.
 A bundled model is a folder ``zoo/models/<name>/`` with ``config.json`` (shape and answer space),
-``weights.safetensors``, ``tokenizer.json`` and ``card.md`` (front matter and prose). The others
-are there once somebody has added them (``interp.models.add``).
+``weights.safetensors``, ``tokenizer.json`` and ``card.md`` (front matter and prose); it may have
+``snapshots/``, other weights of the same shape, named ``induction-2l@1200``. The others are there
+once somebody has added them (``interp.models.add``).
 
 A name may end in a weight processing and a precision, ``gpt2:folded:bfloat16``.
 """
@@ -50,6 +51,24 @@ def names() -> tuple[str, ...]:
     return (*bundled(), *added)
 
 
+def snapshots(name: str) -> tuple[str, ...]:
+    """List the other weights that the bundled model ``name`` has, in order; others have none."""
+    base = registry.split(name)[0].partition("@")[0]
+    return _snapshots(base) if base in bundled() else ()
+
+
+def is_known(name: str) -> bool:
+    """Whether a model can be asked by this name: those of ``names``, and snapshots of these."""
+    base, _, snapshot = name.partition("@")
+    return name in names() or (base in bundled() and snapshot in snapshots(base))
+
+
+@lru_cache(maxsize=64)
+def _snapshots(base: str) -> tuple[str, ...]:
+    config = json.loads((ZOO / base / "config.json").read_text())
+    return tuple(config.get("snapshots", ()))
+
+
 def check_new_name(name: str) -> None:
     """Refuse a name that an added model cannot have.
 
@@ -57,7 +76,7 @@ def check_new_name(name: str) -> None:
         BadInput: It has characters that names do not have, or a bundled model has it.
     """
     registry.check_name(name)
-    if name in bundled():
+    if name.partition("@")[0] in bundled():
         raise BadInput(
             f"The name {name!r} was given.", "A bundled model has it.", "Choose another."
         )
@@ -71,8 +90,12 @@ def info(name: str) -> ModelInfo:
         CannotLoad: Folding its weights would change what it computes.
     """
     base, processing, dtype = registry.split(name)
-    if base in bundled():
-        found = _bundled(base)
+    own, at, snapshot = base.partition("@")
+    if own in bundled():
+        if at and snapshot not in _snapshots(own):
+            known = (f"{own}@{one}" for one in _snapshots(own))
+            raise UnknownName.of("model", name, (own, *known))
+        found = _bundled(own, snapshot)
     else:
         entry = registry.entries().get(base)
         if entry is None:
@@ -98,15 +121,16 @@ def variant(model: ModelInfo, processing: str, dtype: str) -> ModelInfo:
 
 
 @lru_cache(maxsize=64)
-def _bundled(name: str) -> ModelInfo:
+def _bundled(name: str, snapshot: str) -> ModelInfo:
     folder = ZOO / name
     config = json.loads((folder / "config.json").read_text())
     shape, answer = config["transformer"], config["answer"]
-    weights = _weights_hash(folder, shape)
     answers = Answers(answer["space"], tuple(answer.get("classes", ())), answer["read"])
     count = int(card(name).facts["parameters"])
-    made = of_shape(name, shape, answers=answers, weights=weights, folder=folder)
-    return replace(made, n_parameters=count)
+    called = f"{name}@{snapshot}" if snapshot else name
+    made = of_shape(called, shape, answers=answers, weights="", folder=folder)
+    made = replace(made, n_parameters=count, snapshot=snapshot)
+    return replace(made, weights=_weights_hash(made.weights_file, shape))
 
 
 def of_shape(
@@ -136,8 +160,8 @@ def of_shape(
     )
 
 
-def _weights_hash(folder: Path, shape: dict[str, Any]) -> str:
-    digest = hashlib.sha256((folder / "weights.safetensors").read_bytes())
+def _weights_hash(file: Path, shape: dict[str, Any]) -> str:
+    digest = hashlib.sha256(file.read_bytes())
     digest.update(json.dumps(shape, sort_keys=True, separators=(",", ":")).encode())
     return digest.hexdigest()
 
@@ -145,9 +169,10 @@ def _weights_hash(folder: Path, shape: dict[str, Any]) -> str:
 def card(name: str) -> Card:
     """Read the card of the model ``name``; that of an added model says what its files say."""
     base = registry.split(name)[0]
-    if base not in bundled():
+    own = base.partition("@")[0]
+    if own not in bundled():
         return _card_of_added(info(name))
-    text = (ZOO / base / "card.md").read_text()
+    text = (ZOO / own / "card.md").read_text()
     _, front, prose = text.split("---\n", 2)
     return Card(yaml.safe_load(front), prose.strip())
 

@@ -51,6 +51,8 @@ class ModelInfo:
         softcap: Scale of the tanh on the logits, 0 for none.
         bos: Token id that is put before every prompt because its tokenizer does not, or None.
         tokenizer_file: Its tokenizer where that is not ``tokenizer.json`` in the folder.
+        snapshot: Other weights of the same bundled model, a training step for instance; the name
+            has it behind an @. Empty: the final ones.
         transformer: Fields of the model class's configuration, plain JSON.
     """
 
@@ -79,12 +81,26 @@ class ModelInfo:
     softcap: float = 0.0
     bos: int | None = None
     tokenizer_file: Path | None = None
+    snapshot: str = ""
     transformer: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def tokenizer(self) -> Path:
         """Its tokenizer's file."""
         return self.tokenizer_file or self.folder / "tokenizer.json"
+
+    @property
+    def weights_file(self) -> Path:
+        """Where the weights of a bundled model, or of one that a notebook pushed, are."""
+        if self.snapshot:
+            return self.folder / "snapshots" / f"{self.snapshot}.safetensors"
+        return self.folder / "weights.safetensors"
+
+    @property
+    def base(self) -> str:
+        """Its name without weight processing, precision and, of a bundled model, snapshot."""
+        plain = self.name.partition(":")[0]
+        return plain.partition("@")[0] if self.source == "bundled" else plain
 
     @property
     def parameters(self) -> int:

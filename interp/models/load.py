@@ -154,7 +154,11 @@ def _weights(info: ModelInfo, dtype: torch.dtype, progress: Progress | None) -> 
     if info.source != "bundled":
         registry.check_unchanged(registry.entries()[registry.split(info.name)[0]])
     if info.source in ("bundled", "notebook"):
-        return {n: t.to(dtype) for n, t in load_file(info.folder / "weights.safetensors").items()}
+        stored = {name: t.to(dtype) for name, t in load_file(info.weights_file).items()}
+        # A model whose unembedding is its embedding stores it once.
+        if "unembed.W_U" not in stored:
+            stored["unembed.W_U"] = stored["embed.W_E"].T
+        return stored
     return read_weights(open_checkpoint(info.folder, hub.roots(info.source)), dtype, progress)
 
 

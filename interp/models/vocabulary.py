@@ -136,7 +136,7 @@ def _read(path: str, stamp: tuple[int, int, int]) -> Vocabulary:
     for i, token in tokens.items():
         literal = i in specials or (i in added and style != "metaspace")
         texts[i] = token if literal else _shown(token, style)
-    if style == "plain":
+    if style in ("plain", "words"):
         specials |= {i for i, t in enumerate(texts) if len(t) > 2 and t[0] == "[" and t[-1] == "]"}
     # A byte that is also a character's token stands for it last: text is never cut into it.
     single = frozenset(i for i, t in tokens.items() if _byte(t, style) is not None)
@@ -168,12 +168,17 @@ def _unknown(tokenizer: Tokenizer, model: dict[str, Any]) -> int | None:
 
 
 def _style(layout: dict[str, Any]) -> str:
-    """Name how the vocabulary writes spaces: "bytes", "metaspace" or "plain"."""
+    """Name how the vocabulary writes spaces: "bytes", "metaspace", "words" or "plain".
+
+    Between words they stand for nothing, in a plain one they would have to be tokens.
+    """
     told = json.dumps(
         [layout.get("decoder"), layout.get("pre_tokenizer"), layout.get("normalizer")]
     )
     if "ByteLevel" in told:
         return "bytes"
+    if "WhitespaceSplit" in told:
+        return "words"
     return "metaspace" if "▁" in told or "\\u2581" in told or "Metaspace" in told else "plain"
 
 
