@@ -3,7 +3,7 @@
     python -m interp run SPEC.json     ask a question here; SPEC may be - for standard input
     python -m interp list              records, newest first
     python -m interp show ID           one record as JSON
-    python -m interp models            models that can be asked
+    python -m interp models            models that can be asked, with size and facts
     python -m interp kinds             kinds of analysis, each with an example
 
 A user's error is one line on standard error and exit code 2.
@@ -21,9 +21,12 @@ import interp
 from interp import analyses
 from interp.answers import as_json, get
 from interp.errors import BadInput, InterpError
-from interp.models import catalogue
+from interp.models import catalogue, facts
+from interp.models.info import BYTES, ModelInfo
 from interp.store import State, Store, open_store
 from interp.worked import add_worked
+
+_MOST_FACTS = 8
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,12 +66,27 @@ def _dispatch(args: argparse.Namespace) -> int:
         print(json.dumps(as_json(store, get(store, args.id)), indent=2))
     elif args.command == "models":
         for name in catalogue.names():
-            facts = catalogue.card(name).facts
-            print(f"{name:22}  {facts['parameters']:>9,} parameters  {facts['summary']}")
+            _list_model(name)
     else:
         for kind in interp.kinds():
             print(f"{kind:22}  {analyses.get(kind).example.canonical}")
     return 0
+
+
+def _list_model(name: str) -> None:
+    """Print a model's size, what it is, its other weights and its facts, promised ones first."""
+    info, card = catalogue.info(name), catalogue.card(name).facts
+    print(f"{name:26}  {_size(info):>9}  {card['parameters']:>13,} parameters  {card['summary']}")
+    others = catalogue.snapshots(name)
+    if others:
+        print(f"    checkpoints: {', '.join(f'{name}@{one}' for one in others)}")
+    for fact in sorted(card["facts"], key=lambda fact: not facts.is_promise(fact))[:_MOST_FACTS]:
+        print(f"    {facts.in_words(fact)}")
+
+
+def _size(info: ModelInfo) -> str:
+    """Say how large the weights of a model are, those of its checkpoints not counted."""
+    return f"{info.n_parameters * BYTES[info.dtype] / 1e6:.1f} MB"
 
 
 def _store() -> Store:

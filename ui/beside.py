@@ -31,7 +31,10 @@ def ask(kind: str, fields: dict[str, Any]) -> dict[str, Any] | None:
     given = {name: str(state.value(kind, name) or "") for name in FIELDS}
     with st.expander("Side by side", expanded=any(given.values())):
         left, right = st.columns(2)
-        options = ["", *catalogue.names()]
+        asked = fields[by_type["model"]]
+        base = asked.partition("@")[0]
+        others = [f"{base}@{one}" for one in catalogue.snapshots(asked)]
+        options = ["", *catalogue.names(), *others]
         if given["beside_model"] not in options:
             state.put(kind, {"beside_model": ""})
         model = left.selectbox(
@@ -40,7 +43,7 @@ def ask(kind: str, fields: dict[str, Any]) -> dict[str, Any] | None:
             key=state.key(kind, "beside_model"),
             format_func=lambda name: name or "the same",
         )
-        info = catalogue.info(model or fields[by_type["model"]])
+        info = catalogue.info(model or asked)
         with right:
             prompt = parts.prompt(
                 "Another prompt",

@@ -122,10 +122,36 @@ def _model(kind: str, name: str) -> str:
         fill(kind, _kept(kind, state.start(kind, state.value(kind, name))))
 
     asked = str(state.value(kind, name))
-    if asked not in catalogue.names():
+    if not catalogue.is_known(asked):
         parts.advice(UnknownName.of("model", asked, catalogue.names()))
-        fill(kind, state.start(kind, catalogue.names()[0]))
-    return st.selectbox("Model", catalogue.names(), key=state.key(kind, name), on_change=changed)
+        asked = catalogue.names()[0]
+        fill(kind, state.start(kind, asked))
+    snapshots = catalogue.snapshots(asked)
+    base = asked.partition("@")[0] if snapshots else asked
+    # The name of the one chosen stands for its model.
+    options = [asked if one == base else one for one in catalogue.names()]
+    chosen = st.selectbox("Model", options, key=state.key(kind, name), on_change=changed)
+    if snapshots:
+        _snapshot(kind, name, base, ("", *snapshots))
+    return chosen
+
+
+def _snapshot(kind: str, name: str, base: str, options: tuple[str, ...]) -> None:
+    """Choose other weights of the same model: everything else in the form stays as it is."""
+
+    def changed() -> None:
+        chosen = state.value(kind, "snapshot")
+        state.put(kind, {name: f"{base}@{chosen}" if chosen else base})
+
+    state.put(kind, {"snapshot": str(state.value(kind, name)).partition("@")[2]})
+    st.selectbox(
+        "Checkpoint",
+        options,
+        key=state.key(kind, "snapshot"),
+        format_func=lambda one: one or "final",
+        on_change=changed,
+        help=glossary.tip("checkpoint"),
+    )
 
 
 def _kept(kind: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def record_page() -> None:
         follow(name)
         return
     show(name)
-    if record.model not in catalogue.names():
+    if not catalogue.is_known(record.model):
         _model_is_gone(record)
         return
     with st.container(horizontal=True):

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
-from interp import analyses
 from interp.errors import InterpError
-from interp.figures import curves
-from interp.figures.named import NamedFigure
-from interp.models import catalogue, deviation, fit, registry, tokens
+from interp.models import catalogue, deviation, fit, registry
 from interp.models.add import Described
-from interp.models.info import DTYPES, ModelInfo
+from interp.models.info import DTYPES
 from interp.store.orders import Order
 from interp.store.workers import WorkerRow
-from ui import glossary, parts, state
-from ui.page import open_form
+from ui import cards, glossary, parts, state
 from ui.resources import described, store
 
 _WORDS = {
@@ -39,11 +33,11 @@ def models_page() -> None:
     st.title("Models")
     st.markdown("What is there to ask, does it fit here, and what is known about it?")
     _table()
-    own, cards = st.tabs(["Your own model", "Cards"], default=_tab(), key="models/tab")
+    own, card = st.tabs(["Your own model", "Cards"], default=_tab(), key="models/tab")
     with own:
         _own()
-    with cards:
-        _cards()
+    with card:
+        cards.cards()
 
 
 def _tab() -> str:
@@ -274,96 +268,4 @@ def _watch(name: int, *, waited: bool) -> None:
                 if measured is not None
                 else f"What {info.dtype} does to it was not measured: float32 does not fit here."
             )
-        _starts(order.made)
-
-
-def _cards() -> None:
-    """Draw the card of one model."""
-    options = catalogue.names()
-    wanted = state.param("card")
-    name = st.selectbox(
-        "Card", options, index=options.index(wanted) if wanted in options else 0, key="models/card"
-    )
-    card = catalogue.card(name)
-    st.header(parts.escape(card.facts["title"]))
-    st.markdown(parts.escape(card.facts["summary"]))
-    left, right = st.columns([3, 2])
-    with left:
-        # The card's own title stands above; its headings are one step too large for a column.
-        bundled = registry.split(name)[0] in catalogue.bundled()
-        prose = re.sub(r"^#+", "####", re.sub(r"^# .*\n", "", card.prose), flags=re.M)
-        st.markdown(prose if bundled else parts.escape(card.prose))
-    with right:
-        _facts(name, card.facts)
-    _starts(name)
-
-
-def _facts(name: str, facts: dict[str, Any]) -> None:
-    curve = facts.get("curve") or []
-    if curve:
-        steps = [row["step"] for row in curve]
-        figure = curves.lines(
-            steps,
-            {"share right": np.array([row["accuracy"] for row in curve])},
-            titles=("training step", "share right on held-out strings"),
-        )
-        parts.figure(NamedFigure("curve", "How it was trained", "", figure), key=f"curve/{name}")
-    if facts["facts"]:
-        st.markdown("**Known facts**")
-    for fact in facts["facts"]:
-        st.markdown(
-            parts.escape(f"{fact['claim'].rstrip('.')}: {fact['value']:.4g} {fact['unit']}")
-            + f" (n = {fact['n']:,})"
-        )
-    info = catalogue.info(name)
-    st.caption(f"Reads: {parts.escape(tokens.alphabet(info))}")
-    st.caption(
-        f"Weights {info.weights[:16]} · {info.processing} · {info.dtype} · "
-        f"licence {parts.escape(str(facts['licence']))}"
-    )
-    measured = deviation.measured(info)
-    if measured is not None:
-        st.caption(measured.sentence)
-    if info.source != "bundled":
-        with st.popover("Remove from the list"):
-            st.markdown(
-                f"{parts.escape(name)} goes from every list, and is unloaded. Its files and its "
-                "records stay; other variants of it too."
-            )
-            st.button("Remove it", key=f"models/forget/{name}", on_click=_forget, args=(name,))
-
-
-def _forget(name: str) -> None:
-    for row in store().workers.alive():
-        if name in row.sizes:
-            store().orders.give("unload", {"model": name}, row.slot)
-    registry.forget(name)
-
-
-def _starts(name: str) -> None:
-    """Offer questions to start with: those of the card that this model can be asked."""
-    examples = catalogue.card(name).facts.get("examples", ())
-    starts = [e for e in examples if e["kind"] in analyses.kinds() and _can(name, e)]
-    if not starts:
-        return
-    st.markdown("**Analyses to start with**")
-    for example in starts:
-        if st.button(example["label"], key=f"start/{name}/{example['label']}"):
-            open_form(_fields(name, example))
-
-
-def _can(name: str, example: dict[str, Any]) -> bool:
-    info: ModelInfo = catalogue.info(name)
-    return analyses.get(example["kind"]).needs(info) is None
-
-
-def _fields(name: str, example: dict[str, Any]) -> dict[str, Any]:
-    fields = state.start(example["kind"], name)
-    if "pairs" in fields:
-        fields["pairs"] = [{k: example[k] for k in state.PAIR_PARTS}]
-    if "prompt" in fields:
-        fields["prompt"] = example["clean"]
-    for part in ("answer", "foil"):
-        if part in fields:
-            fields[part] = example[part]
-    return {"kind": example["kind"], **fields}
+        cards.starts(order.made)

@@ -253,7 +253,7 @@ def show(name: str, figures: Sequence[NamedFigure] = ()) -> None:
 
 def run_again(answer: Answer) -> None:
     """Offer to compute a record anew, beside it, and to open what comes of it."""
-    if answer.spec is None or answer.record.model not in catalogue.names():
+    if answer.spec is None or not catalogue.is_known(answer.record.model):
         return
     name = answer.id
     if st.button("Run again here", key=f"again/{name}", help="Makes a new record beside this one."):

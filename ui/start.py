@@ -145,9 +145,20 @@ def about_page() -> None:
     )
     if _LEDGER.exists():
         rows = json.loads(_LEDGER.read_text())
-        for row in rows:
+        compared = [row for row in rows if "deviation" in row]
+        for row in compared:
             row |= {name: f"{row[name]:.1e}" for name in ("deviation", "tolerance")}
         order = ("kind", "deviation", "tolerance", "unit", "oracle", "control")
-        st.dataframe(rows, hide_index=True, column_order=order)
+        st.dataframe(compared, hide_index=True, column_order=order)
+        st.subheader("How each bundled model was checked")
+        st.markdown(
+            "Each fact is measured on the shipped weights by code that shares nothing with the "
+            "training, and again on spoilt weights, where it must not hold."
+        )
+        order = ("model", "fact", "value", "promised", "spoilt", "unit", "control")
+        known = [row for row in rows if "fact" in row]
+        for row in known:
+            row |= {name: f"{row[name]:.4g}" for name in ("value", "spoilt")}
+        st.dataframe(known, hide_index=True, column_order=order)
     else:
         st.info("The ledger is written by `make docs`.")

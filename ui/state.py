@@ -88,7 +88,7 @@ def start(kind: str, model: str) -> dict[str, Any]:
 def usual(kind: str, model: str) -> dict[str, Any]:
     """Return what a form holds of itself: the kind's example, made fit for another model."""
     fields = example(kind)
-    if model == fields[by_type(kind)["model"]] or model not in catalogue.names():
+    if model == fields[by_type(kind)["model"]] or not catalogue.is_known(model):
         return fields
     return fields | start(kind, model)
 
