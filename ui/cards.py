@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ import streamlit as st
 
 from interp import analyses
 from interp.behaviors import BUILT_IN, for_model
-from interp.figures import curves
+from interp.figures import curves, regions
 from interp.figures.named import NamedFigure
 from interp.methods.effects import METRICS
 from interp.models import catalogue, deviation, facts, registry, tokens
@@ -60,6 +61,17 @@ def _plots(name: str, card: dict[str, Any]) -> None:
             figure.update_xaxes(type="log")
         drawn = NamedFigure(plot["name"], plot["title"], "", figure)
         parts.figure(drawn, key=f"curve/{name}/{plot['name']}")
+    for one in card.get("maps", ()):
+        told = json.loads((catalogue.info(name).folder / one["file"]).read_text())
+        figure = regions.regions(
+            told[one["kinds"]],
+            told[one["names"]],
+            x=told[one["x"]],
+            y=told[one["y"]],
+            titles=(one["x_title"], one["y_title"]),
+        )
+        drawn = NamedFigure(one["name"], one["title"], one["caption"], figure)
+        parts.figure(drawn, key=f"map/{name}/{one['name']}")
 
 
 def _listed(some: list[dict[str, Any]]) -> str:

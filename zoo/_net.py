@@ -217,9 +217,10 @@ def rotate(heads: Tensor) -> Tensor:
     equation 34, in the order of GPT-NeoX.
     """
     length, size = heads.shape[-2:]
-    steps = torch.arange(size // 2, dtype=torch.float32)
+    steps = torch.arange(size // 2, dtype=torch.float32, device=heads.device)
     speeds = _ROTARY_BASE ** (-2 * steps / size)
-    angles = torch.arange(length, dtype=torch.float32)[:, None] * speeds
+    places = torch.arange(length, dtype=torch.float32, device=heads.device)
+    angles = places[:, None] * speeds
     cos, sin = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
     first, second = heads.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
@@ -246,7 +247,7 @@ def weights(net: Net) -> dict[str, Tensor]:
         found |= {"unembed.b_U": torch.zeros(shape.d_out)}
     else:
         found |= {"unembed.W_U": net.unembed.weight.T, "unembed.b_U": _bias(net.unembed)}
-    return {name: w.detach().clone().contiguous() for name, w in found.items()}
+    return {name: w.detach().cpu().clone().contiguous() for name, w in found.items()}
 
 
 def _of_block(block: Any) -> dict[str, Tensor]:

@@ -1,22 +1,33 @@
 """The model ``paren-balancer``: a small trained encoder that judges strings of parentheses.
 
 Training is plain torch, several times faster here than through a hooked model; the weights are
-then renamed to the TransformerLens layout and the two are compared.
+then renamed to the TransformerLens layout and the two are compared. Two more seeds, trained by the
+same recipe, are snapshots.
+
+The learning rate is so high that rounding decides which minimum is found: processors whose
+products round differently train different weights from one seed. The weights of the first seed are
+those that records were made with, so they are kept where they are there, and trained where not.
 """
 
+import copy
 import math
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformer_lens import HookedTransformer
 
 from interp.behaviors import parens
+from interp.models import catalogue
+from interp.models.info import Answers
 from zoo import _paren_card, _save
 
 NAME: Final = "paren-balancer"
@@ -26,7 +37,7 @@ CLASSES: Final = ("unbalanced", "balanced")
 
 N_LAYERS, N_HEADS, D_MODEL, D_HEAD, D_MLP, N_CTX = 3, 2, 56, 28, 56, 42
 
-SEED: Final = 1
+SEEDS: Final = (1, 2, 3)  # the first is the model, the others are its snapshots
 STEPS: Final = 3_800
 BATCH: Final = 128
 GROUP: Final = 8  # minibatches sorted by length together
@@ -36,7 +47,7 @@ HELD_OUT: Final = 20_000
 TEST_STRINGS: Final = 40_000
 EVALUATE_EVERY: Final = 100
 BAND: Final = (0.995, 0.998)  # accuracy wanted of the pinned checkpoint: good, yet with errors
-CONVERSION_TOLERANCE: Final = 1e-5  # of the logits' standard deviation
+CONVERSION_TOLERANCE: Final = 1e-10  # of the logits' standard deviation, in float64
 
 
 class Block(nn.Module):
@@ -123,9 +134,9 @@ def encode(strings: Sequence[str]) -> Encoded:
     )
 
 
-def draw(stream: int, count: int) -> parens.ParenSample:
+def draw(seed: int, stream: int, count: int) -> parens.ParenSample:
     """A hard mix; streams of one seed are independent (0 training, 1 held out, 2 test)."""
-    return parens.hard_mix(np.random.default_rng([SEED, stream]), count)
+    return parens.hard_mix(np.random.default_rng([seed, stream]), count)
 
 
 def minibatches(data: Encoded, rng: np.random.Generator) -> list[Tensor]:
@@ -184,10 +195,10 @@ def make_optimizer(net: ParenNet) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
 
 
-def train(data: Encoded, held_out: Encoded) -> Trained:
+def train(seed: int, data: Encoded, held_out: Encoded) -> Trained:
     """Train, and keep the last evaluated checkpoint whose held-out accuracy is in the band."""
-    torch.manual_seed(SEED)
-    rng = np.random.default_rng([SEED, 3])
+    torch.manual_seed(seed)
+    rng = np.random.default_rng([seed, 3])
     net = ParenNet()
     optimizer = make_optimizer(net)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -210,7 +221,9 @@ def train(data: Encoded, held_out: Encoded) -> Trained:
         if step % EVALUATE_EVERY == 0:
             nats, accuracy = score(logits_of(net, held_out), held_out.labels)
             curve.append({"step": step, "loss_nats": round(nats, 5), "accuracy": accuracy})
-            print(f"step {step:5d}  loss {nats:.4f}  accuracy {accuracy:.4%}", flush=True)
+            print(
+                f"seed {seed}  step {step:5d}  loss {nats:.4f}  accuracy {accuracy:.4%}", flush=True
+            )
             if BAND[0] <= accuracy <= BAND[1]:
                 state = {name: value.clone() for name, value in net.state_dict().items()}
                 pinned = (step, state)
@@ -258,8 +271,8 @@ def export(net: ParenNet) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
-def blueprint(net: ParenNet) -> _save.Blueprint:
-    """Everything the folder holds except the card."""
+def blueprint(weights: Mapping[int, Mapping[str, Tensor]]) -> _save.Blueprint:
+    """Everything the folder holds except the card, from the weights of each seed."""
     return _save.Blueprint(
         name=NAME,
         transformer={
@@ -278,8 +291,10 @@ def blueprint(net: ParenNet) -> _save.Blueprint:
             "attn_only": False,
         },
         answer={"space": "classes", "classes": list(CLASSES), "read": 0},
-        weights=export(net),
+        weights=weights[SEEDS[0]],
         tokenizer=_save.character_tokenizer(VOCABULARY, before="[START]", after="[END]"),
+        snapshots={_paren_card.label(seed): weights[seed] for seed in SEEDS[1:]},
+        half=False,
     )
 
 
@@ -288,9 +303,12 @@ def conversion_error(net: ParenNet, model: HookedTransformer, data: Encoded) -> 
     """Largest difference between the two models' logits, over the logits' standard deviation.
 
     The training network sees every row padded to the full context and masked, the exported one
-    only strings of equal length without padding.
+    only strings of equal length without padding. Both compute in float64, where a mistake stands
+    out from rounding.
     """
-    ours = torch.cat([net(rows) for rows in data.tokens.split(1_000)])
+    twin = copy.deepcopy(net).double()
+    model.to(torch.float64, print_details=False)
+    ours = torch.cat([twin(rows) for rows in data.tokens.split(1_000)])
     theirs = torch.empty_like(ours)
     for length in data.lengths.unique().tolist():
         rows = data.lengths == length
@@ -298,39 +316,69 @@ def conversion_error(net: ParenNet, model: HookedTransformer, data: Encoded) -> 
     return float((ours - theirs).abs().max() / ours.std())
 
 
-def main() -> None:
-    """Train, export, compare, measure and write the model."""
-    torch.set_num_threads(1)
-    training, held_out = draw(0, TRAIN_STRINGS), encode(draw(1, HELD_OUT).strings)
-    done = train(encode(training.strings), held_out)
-    design = blueprint(done.net)
-    folder = _save.write_model(design)
-    model, tokenizer = _save.load_model(folder)
+# --- all seeds -------------------------------------------------------------------------------
+
+
+def make(seed: int) -> tuple[_paren_card.Run, dict[str, Tensor]]:
+    """Train one seed; returns what the card says of it, and its weights."""
+    held_out = encode(draw(seed, 1, HELD_OUT).strings)
+    done = train(seed, encode(draw(seed, 0, TRAIN_STRINGS).strings), held_out)
+    weights = export(done.net)
+    with tempfile.TemporaryDirectory() as folder:
+        only = replace(blueprint(dict.fromkeys(SEEDS, weights)), snapshots={})
+        model, _ = _save.load_model(_save.write_model(only, Path(folder)))
     error = conversion_error(done.net, model, held_out)
     _save.require(error < CONVERSION_TOLERANCE, f"the exported model is off by {error}")
+    print(f"seed {seed}: step {done.pinned_step} pinned, conversion error {error:.1e}")
     run = _paren_card.Run(
-        seed=SEED,
+        seed=seed,
+        pinned_step=done.pinned_step,
+        curve=done.curve,
+        conversion_error=error,
+        wall_seconds=round(done.wall_seconds, 1),
+        cpu_seconds=round(done.cpu_seconds, 1),
+        threads=torch.get_num_threads(),
+    )
+    return run, weights
+
+
+def kept(folder: Path) -> tuple[_paren_card.Run, dict[str, Tensor]] | None:
+    """The first seed as it is in the folder, with what its card says of the training, or None."""
+    if not (folder / "weights.safetensors").is_file():
+        return None
+    return _paren_card.told(folder / "card.md", SEEDS[0]), load_file(folder / "weights.safetensors")
+
+
+def main() -> None:
+    """Train every seed that is not kept, export, compare, measure and write the model."""
+    torch.set_num_threads(1)
+    first = kept(_save.MODELS / NAME) or make(SEEDS[0])
+    runs, weights = zip(first, *(make(seed) for seed in SEEDS[1:]), strict=True)
+    design = blueprint(dict(zip(SEEDS, weights, strict=True)))
+    folder = _save.write_model(design)
+    recipe = _paren_card.Recipe(
         parameters=_save.parameter_count(design.weights),
         strings=TRAIN_STRINGS,
         held_out=HELD_OUT,
         batch=BATCH,
-        pinned_step=done.pinned_step,
-        trained={
-            "data": f"{TRAIN_STRINGS} generated strings (hard mix, even lengths 2 to 40)",
-            "steps": STEPS,
-            "pinned_step": done.pinned_step,
-            "optimizer": f"AdamW, one cycle, peak rate {PEAK_RATE:g}",
-            "wall_seconds": round(done.wall_seconds, 1),
-            "cpu_seconds": round(done.cpu_seconds, 1),
-            "threads": torch.get_num_threads(),
-        },
-        conversion_error=error,
-        curve=done.curve,
+        steps=STEPS,
+        optimizer=f"AdamW, one cycle, peak rate {PEAK_RATE:g}",
     )
-    judge = _paren_card.Judge(model, tokenizer)
-    front, prose = _paren_card.card(judge, run, draw(2, TEST_STRINGS), training.strings)
+    info = catalogue.of_shape(
+        NAME,
+        dict(design.transformer),
+        answers=Answers("classes", CLASSES, read=0),
+        weights="",
+        folder=folder,
+    )
+    judges = [
+        _paren_card.Judge(*_save.load_model(folder, snapshot), info)
+        for snapshot in ("", *design.snapshots)
+    ]
+    test, training = draw(SEEDS[0], 2, TEST_STRINGS), draw(SEEDS[0], 0, TRAIN_STRINGS)
+    seeds = tuple(map(_paren_card.Seed, runs, judges))
+    front, prose = _paren_card.card(recipe, seeds, test, training.strings)
     _save.write_card(folder, front, prose)
-    print(f"step {done.pinned_step} pinned, conversion error {error:.1e}")
 
 
 if __name__ == "__main__":

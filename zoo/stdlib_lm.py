@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,11 +20,23 @@ from zoo import _corpus, _net, _save, _train
 NAME: Final = "stdlib-lm"
 SEED: Final = 1
 WINDOW: Final = 256
-BATCH: Final = 16
-RECIPE: Final = _train.Recipe(
-    steps=5_600, rate=2e-3, schedule="cosine", warm=0.02, betas=(0.9, 0.95), decay=0.1
-)
-SHAPE: Final = _net.Shape(
+REPEATED: Final = 40
+"""Identifiers in one copy of a repeated sequence."""
+CONVERSION_TOLERANCE: Final = 1e-5  # of the logits' standard deviation
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large and how long: one for a processor, a wider and longer one for an accelerator."""
+
+    shape: _net.Shape
+    recipe: _train.Recipe
+    batch: int
+    look_every: int
+    keep_at: tuple[int, ...]
+
+
+_NARROW: Final = _net.Shape(
     d_vocab=_corpus.VOCABULARY,
     d_out=_corpus.VOCABULARY,
     n_ctx=WINDOW,
@@ -37,10 +49,19 @@ SHAPE: Final = _net.Shape(
     positions="rotary",
     tied=True,
 )
-KEEP_AT: Final = (200, 400, 800, 1_200, 1_600, 2_000, 2_800, 4_000)
-LOOK_AT: Final = (0, 100, 200, *range(400, RECIPE.steps + 1, 200))
-REPEATED: Final = 40
-"""Identifiers in one copy of a repeated sequence."""
+_RECIPE: Final = _train.Recipe(
+    steps=5_600, rate=2e-3, schedule="cosine", warm=0.02, betas=(0.9, 0.95), decay=0.1
+)
+SCALES: Final = {
+    "cpu": Scale(_NARROW, _RECIPE, 16, 200, (800, 1_600)),
+    "cuda": Scale(
+        replace(_NARROW, n_heads=8, d_model=256, d_mlp=1_024),
+        replace(_RECIPE, steps=12_000),
+        64,
+        500,
+        (1_000,),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +113,8 @@ def loss_on(net: _net.Net, pieces: Sequence[NDArray[np.int32]]) -> tuple[float, 
         for i, ids in enumerate(group):
             rows[i, 1 : len(ids) + 1] = torch.from_numpy(ids)
             known[i, 1 : len(ids) + 1] = True
-        logits = net(rows)[:, :-1]
+        device = net.tokens.weight.device
+        logits = net(rows.to(device))[:, :-1].cpu()
         losses = functional.cross_entropy(
             logits.flatten(0, 1).float(), rows[:, 1:].flatten(), reduction="none"
         )
@@ -145,27 +167,27 @@ def induction(model: HookedTransformer, rows: Tensor) -> Induction:
 
 
 def hooked(net: _net.Net) -> HookedTransformer:
-    """The model with hooks."""
-    model: HookedTransformer = build(SHAPE.transformer)
+    """The model with hooks, on the processor."""
+    model: HookedTransformer = build(net.shape.transformer)
     found = _net.weights(net)
     model.load_state_dict({**found, "unembed.W_U": found["embed.W_E"].T}, strict=False)
     return model.eval()
 
 
-def train(data: Data) -> tuple[_net.Net, _train.Run]:
+def train(data: Data, scale: Scale, device: str) -> tuple[_net.Net, _train.Run]:
     """Train on windows at random places; matrix products in bfloat16, weights in float32."""
     torch.manual_seed(SEED)
-    net = _net.Net(SHAPE)
+    net = _net.Net(scale.shape).to(device)
     rng = np.random.default_rng([SEED, 1])
     some, rows = windows(data.held_out, 192), repeats(data.identifiers, 64, 2)
     size = WINDOW - 1
 
     def loss_of(step: int) -> Tensor:
-        starts = rng.integers(0, len(data.training) - size, BATCH)
+        starts = rng.integers(0, len(data.training) - size, scale.batch)
         batch = np.stack([data.training[at : at + size] for at in starts]).astype(np.int64)
-        wanted = torch.from_numpy(batch)
+        wanted = torch.from_numpy(batch).to(device)
         asked = functional.pad(wanted[:, :-1], (1, 0))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             logits = net(asked)
         return functional.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten())
 
@@ -180,6 +202,19 @@ def train(data: Data) -> tuple[_net.Net, _train.Run]:
             "previous_token": seen.best(seen.previous)[1],
         }
 
+    look_at = (0, 100, *range(scale.look_every, scale.recipe.steps + 1, scale.look_every))
     return net, _train.train(
-        net, RECIPE, loss_of, measure=measure, measure_at=LOOK_AT, keep_at=KEEP_AT
+        net, scale.recipe, loss_of, measure=measure, measure_at=look_at, keep_at=scale.keep_at
+    )
+
+
+def blueprint(net: _net.Net, run: _train.Run) -> _save.Blueprint:
+    """The net as a model of the app."""
+    return _save.Blueprint(
+        name=NAME,
+        transformer=net.shape.transformer,
+        answer={"space": "tokens", "read": -1},
+        weights=_net.weights(net),
+        tokenizer=_corpus.fit_tokenizer(_corpus.pinned().part(held_out=False)),
+        snapshots={str(step): kept for step, kept in run.kept.items()},
     )

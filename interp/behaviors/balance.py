@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 import numpy as np
 
 from interp.behaviors import parens
@@ -27,3 +30,34 @@ def near_misses(n: int) -> list[PromptPair]:
         corrupted = clean[:where] + turned + clean[where + 1 :]
         pairs.setdefault(clean, PromptPair(clean, corrupted, "balanced", "unbalanced"))
     return list(pairs.values())
+
+
+def exchanges(n: int) -> list[PromptPair]:
+    """Make ``n`` pairs: a balanced string, and it with a ( and a ) exchanged, unbalanced.
+
+    Counts stay equal, so that only the order is wrong. Which two are exchanged is uniform over
+    those exchanges that unbalance.
+    """
+    rng = np.random.default_rng(22)
+    pairs: dict[str, PromptPair] = {}
+    while len(pairs) < n:
+        clean = parens.to_strings(parens.dyck_words(rng, LENGTH, 1))[0]
+        first, second = sorted(int(i) for i in rng.choice(LENGTH, 2, replace=False))
+        letters = list(clean)
+        letters[first], letters[second] = letters[second], letters[first]
+        corrupted = "".join(letters)
+        if not parens.is_balanced(corrupted):
+            pairs.setdefault(clean, PromptPair(clean, corrupted, "balanced", "unbalanced"))
+    return list(pairs.values())
+
+
+def _first_difference(pair: PromptPair) -> int:
+    both = zip(pair.clean, pair.corrupted, strict=True)
+    return next(i for i, (a, b) in enumerate(both) if a != b)
+
+
+FEATURES: Final[dict[str, Callable[[PromptPair], int]]] = {
+    "deepest nesting": lambda pair: parens.depth(pair.clean),
+    "first place that differs": _first_difference,
+    "( in the first half": lambda pair: pair.clean[: LENGTH // 2].count("("),
+}

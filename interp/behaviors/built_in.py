@@ -7,56 +7,33 @@ the pairs of a smaller one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from interp.behaviors import (
     balance,
     capitals,
+    enumerable,
     gender,
     greater_than,
     induction,
     ioi,
     kept,
-    templates,
+    maximum,
+    modular,
+    repeats,
+    source,
+    sparse_features,
+    tampering,
+    two_mechanisms,
 )
-from interp.behaviors._record import Behavior, PromptPair
+from interp.behaviors._record import Behavior
+from interp.behaviors._source import BuiltIn, make
 from interp.behaviors.templates import MOST, Made
 from interp.behaviors.typed import from_pairs
 from interp.errors import BadInput, UnknownName
 from interp.models import catalogue
 from interp.models.info import ModelInfo
-
-
-@dataclass(frozen=True)
-class BuiltIn:
-    """A named source of prompt pairs.
-
-    Attributes:
-        summary: What the pairs are: clean, corrupted, answer and foil.
-        make: Makes all its pairs for a model.
-        model: The one bundled model that it is made for; empty: any that reads English words.
-        paper: Where the task comes from, or empty.
-        metric: How it is scored unless somebody asks otherwise.
-        features: Named properties of a pair's clean prompt, each a whole number.
-    """
-
-    summary: str
-    make: Callable[[ModelInfo], Made]
-    model: str = ""
-    paper: str = ""
-    metric: str = "logit_diff"
-    features: Mapping[str, Callable[[PromptPair], int]] = field(default_factory=dict)
-
-    def pairs(self, n: int, model: str = "") -> tuple[PromptPair, ...]:
-        """Make the first ``n`` pairs for ``model``, by default the one that it is made for."""
-        return _made(self.make, catalogue.info(model or self.model)).pairs[:n]
-
-    def suits(self, model: ModelInfo) -> bool:
-        """Whether it can be asked of ``model``, as far as can be told without its tokenizer."""
-        return self.model == model.base if self.model else templates.reads_words(model)
-
 
 BUILT_IN = {
     "paren-near-misses": BuiltIn(
@@ -64,12 +41,24 @@ BUILT_IN = {
         "turned over, at places spread over the string.",
         lambda model: Made(tuple(balance.near_misses(MOST))),
         model="paren-balancer",
+        features=balance.FEATURES,
+    ),
+    "paren-exchanges": BuiltIn(
+        "Balanced strings of 16 parentheses against the same string with a ( and a ) exchanged so "
+        "that it is unbalanced although the counts are equal: what is lost is the horizon alone.",
+        lambda model: Made(tuple(balance.exchanges(MOST))),
+        model="paren-balancer",
+        features=balance.FEATURES,
     ),
     "induction-first-cue": BuiltIn(
         "Ten different letters and the third one again; corrupted: the third letter's first "
         "occurrence is another letter, so that there is nothing to copy after.",
         lambda model: Made(tuple(induction.first_cue(MOST))),
         model="induction-handmade",
+        features={
+            "induced letter": lambda pair: ord(pair.answer) - ord("a"),
+            "cue": lambda pair: ord(pair.clean[-1]) - ord("a"),
+        },
     ),
     "ioi": BuiltIn(
         "Indirect object identification: two names, of which one then gives something; answer: "
@@ -103,6 +92,14 @@ BUILT_IN = {
         "country, whose capital is the foil.",
         capitals.capitals,
     ),
+    **enumerable.BEHAVIORS,
+    **maximum.BEHAVIORS,
+    **modular.BEHAVIORS,
+    **repeats.BEHAVIORS,
+    **source.BEHAVIORS,
+    **sparse_features.BEHAVIORS,
+    **tampering.BEHAVIORS,
+    **two_mechanisms.BEHAVIORS,
 }
 
 
@@ -141,12 +138,7 @@ def all_pairs(name: str, model: str) -> Made:
             found,
             "Choose that model, or type pairs." if source.model else "Type pairs.",
         )
-    return _made(source.make, info)
-
-
-@lru_cache(maxsize=64)
-def _made(make: Callable[[ModelInfo], Made], model: ModelInfo) -> Made:
-    return make(model)
+    return make(source.make, info)
 
 
 def built_in(name: str, n: int, model: str) -> Behavior:

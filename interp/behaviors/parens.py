@@ -84,6 +84,11 @@ def horizon(text: str) -> bool:
     return True
 
 
+def depth(text: str) -> int:
+    """How many parentheses are open at most at once; 0 for the empty string."""
+    return int(np.cumsum(_steps_of(text)).max(initial=0))
+
+
 def _steps_of(text: str) -> list[int]:
     """The string as +1 and -1.
 

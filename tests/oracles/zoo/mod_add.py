@@ -1,0 +1,130 @@
+"""Facts of ``mod-add``: it adds modulo 53, by few frequencies of the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tests.oracles.zoo._fact import Fact, Loaded
+
+NAME = "mod-add"
+P = 53
+
+Array = NDArray[np.float64]
+
+
+def _trained() -> NDArray[np.bool_]:
+    """The sums of the training data, as the card says: 45 %, drawn by numpy's seed 53."""
+    drawn = np.random.default_rng(53).permutation(P * P)[: round(0.45 * P * P)]
+    table = np.zeros(P * P, bool)
+    table[drawn] = True
+    return table.reshape(P, P)
+
+
+def _right() -> NDArray[np.int64]:
+    return np.array([[(a + b) % P for b in range(P)] for a in range(P)])
+
+
+def _logits(it: Loaded, embedding: torch.Tensor | None = None) -> Array:
+    """Logits ``[a, b, c]`` at the equals sign, with the model's embedding or another."""
+    typed = [f"{a} {b} =" for a in range(P) for b in range(P)]
+    rows = it.ids(*typed)
+    shown = it.weights["embed.W_E"] if embedding is None else embedding
+    hook = ("hook_embed", lambda value, hook: shown[rows])
+    with torch.no_grad():
+        logits = it.model.run_with_hooks(rows, fwd_hooks=[hook])
+    numbers = [it.tokenizer.token_to_id(str(c)) for c in range(P)]
+    return logits[:, -1].double().numpy()[:, numbers].reshape(P, P, P)
+
+
+def _losses(logits: Array) -> Array:
+    """Loss of each sum ``[a, b]`` in nats."""
+    top = logits.max(2, keepdims=True)
+    logs = logits - top - np.log(np.exp(logits - top).sum(2, keepdims=True))
+    return -np.take_along_axis(logs, _right()[:, :, None], 2)[:, :, 0]
+
+
+def _power(it: Loaded) -> Array:
+    """Shares of frequencies 0 to 26 in the embedding of the numbers, without the constant."""
+    ids = [it.tokenizer.token_to_id(str(n)) for n in range(P)]
+    spectrum = np.fft.rfft(it.weights["embed.W_E"][ids].double().numpy(), axis=0)
+    power = (np.abs(spectrum) ** 2).sum(1)
+    power[0] = 0
+    return power / power.sum()
+
+
+def _keys(it: Loaded) -> list[int]:
+    """Frequencies with 5 % or more of that power."""
+    return [k for k, share in enumerate(_power(it)) if share >= 0.05]
+
+
+def _parts(logits: Array, keys: list[int]) -> tuple[Array, Array]:
+    """The part along cos w(a + b - c) with each answer's mean, and all but the waves.
+
+    The discrete Fourier transform over a, b and c has such a wave at (k, k, -k) alone.
+    """
+    cube = np.fft.fftn(logits)
+    waves = np.zeros_like(cube)
+    for k in keys:
+        # The wave is even about 0, so that its part is the real one.
+        waves[k, k, -k] = cube[k, k, -k].real
+        waves[-k, -k, k] = cube[-k, -k, k].real
+    along = np.fft.ifftn(waves).real
+    return along + logits.mean((0, 1)), logits - along
+
+
+def held_out_accuracy(it: Loaded) -> float:
+    """Share of sums outside the training data that are right."""
+    hit = _logits(it).argmax(2) == _right()
+    return float(hit[~_trained()].mean())
+
+
+def key_power(it: Loaded) -> float:
+    """Power in the five largest frequencies."""
+    return float(np.sort(_power(it))[-5:].sum())
+
+
+def restricted(it: Loaded) -> float:
+    """Loss on all sums of the waves of the key frequencies alone."""
+    return float(_losses(_parts(_logits(it), _keys(it))[0]).mean())
+
+
+def excluded(it: Loaded) -> float:
+    """Loss on the trained sums without these waves, above that with them."""
+    logits = _logits(it)
+    without = _losses(_parts(logits, _keys(it))[1])
+    return float((without - _losses(logits))[_trained()].mean())
+
+
+def _filtered(it: Loaded, keep: bool) -> float:
+    """Accuracy with only the key frequencies in the embedding, or with all others."""
+    ids = [it.tokenizer.token_to_id(str(n)) for n in range(P)]
+    embedding = it.weights["embed.W_E"].clone()
+    spectrum = np.fft.rfft(embedding[ids].double().numpy(), axis=0)
+    chosen = np.isin(np.arange(len(spectrum)), _keys(it)) == keep
+    chosen[0] = True
+    spectrum[~chosen] = 0
+    embedding[ids] = torch.from_numpy(np.fft.irfft(spectrum, P, axis=0)).float()
+    return float((_logits(it, embedding).argmax(2) == _right()).mean())
+
+
+def key_frequencies_suffice(it: Loaded) -> float:
+    """Accuracy on all sums with only the key frequencies in the embedding."""
+    return _filtered(it, keep=True)
+
+
+def key_frequencies_are_needed(it: Loaded) -> float:
+    """Accuracy lost on all sums without the key frequencies in the embedding."""
+    whole = (_logits(it).argmax(2) == _right()).mean()
+    return float(whole - _filtered(it, keep=False))
+
+
+FACTS = (
+    Fact("held-out accuracy", held_out_accuracy, at_least=0.999, unit="share"),
+    Fact("power in five frequencies", key_power, at_least=0.9, unit="share"),
+    Fact("restricted loss", restricted, at_most=0.05, unit="nats"),
+    Fact("excluded loss, above the whole", excluded, at_least=2.0, unit="nats"),
+    Fact("key frequencies suffice", key_frequencies_suffice, at_least=0.95, unit="share"),
+    Fact("key frequencies are needed", key_frequencies_are_needed, at_least=0.9, unit="share"),
+)

@@ -1,0 +1,355 @@
+"""What the card of ``induction-2l`` says: measurements of the final weights, seeds, and prose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformer_lens import HookedTransformer
+
+from interp.behaviors import repeats
+from zoo import _induction2_heads as heads
+from zoo import _induction2_rows as rows
+from zoo import _save, _train
+
+TEST_ROWS: Final = 1_000
+_HALF: Final = 0.5
+
+EXAMPLES: Final = (
+    {
+        "kind": "activation_patching",
+        "label": "The first n is hidden: which heads bring w back?",
+        "clean": "qtnwzeuxkmqtn",
+        "corrupted": "qtbwzeuxkmqtn",
+        "answer": "w",
+        "foil": "u",
+    },
+    {
+        "kind": "direct_logit_attribution",
+        "label": "Which head writes the answer?",
+        "clean": "hG3kWx7bPzdhG3k",
+        "corrupted": "hG3mWx7bPzdhG3k",
+        "answer": "W",
+        "foil": "b",
+    },
+    {
+        "kind": "attention",
+        "label": "Which head of the first layer looks one letter back?",
+        "clean": "rhjoslpgyCrhjos",
+        "corrupted": "rhjodlpgyCrhjos",
+        "answer": "l",
+        "foil": "y",
+    },
+)
+"""Starting points; in each corrupted prompt the earlier copy of the last letter is an unseen one.
+
+The distance between the copies is one of those that were trained.
+"""
+
+
+@dataclass(frozen=True)
+class About:
+    """How the model came about; ``curves`` are those of every seed."""
+
+    seed: int
+    parameters: int
+    error: float
+    trained: dict[str, Any]
+    curves: dict[int, list[_train.Row]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is measured of the final weights.
+
+    Attributes:
+        scores: Attention scores of all heads.
+        copying: Copying score of each head.
+        losses: On fresh rows.
+        without_previous: On the same rows without the best previous-token head.
+        without_induction: On the same rows without the best prefix-matching head.
+        prefix_left: Prefix matching of that head without the previous-token head.
+        behavior: Share of the pairs of the behavior whose clean prompt is answered right.
+        short: The same for prompts of distinct letters and one repeat, as kmabcda.
+        floor: Loss in nats of letters of the chain to somebody who knows it.
+    """
+
+    scores: heads.Attention
+    copying: heads.Scores
+    losses: heads.Losses
+    without_previous: heads.Losses
+    without_induction: heads.Losses
+    prefix_left: float
+    behavior: float
+    short: float
+    floor: float
+
+
+def measure(model: HookedTransformer, tokenizer: Tokenizer, weights: Mapping[str, Tensor]) -> Found:
+    """Measure the exported model."""
+    asked = [(example["clean"], example["answer"]) for example in EXAMPLES]
+    _save.require(
+        all(_right(model, tokenizer, [one]) == 1 for one in asked), "an example is answered wrong"
+    )
+    following = rows.chain()
+    drawn = rows.draw(np.random.default_rng([0, 2]), TEST_ROWS, following)
+    scores = heads.attention(model)
+    previous, induction = heads.best(scores.previous), heads.best(scores.prefix)
+    pairs = repeats.repeated_segment(1_000)
+    return Found(
+        scores,
+        {head: heads.copying(weights, head) for head in scores.previous},
+        heads.losses(model, drawn),
+        heads.losses(model, drawn, previous),
+        heads.losses(model, drawn, induction),
+        heads.attention(model, previous).prefix[induction],
+        _right(model, tokenizer, [(pair.clean, pair.answer) for pair in pairs]),
+        _right(model, tokenizer, _short(1_000)),
+        _floor(following),
+    )
+
+
+def _floor(following: NDArray[np.float64]) -> float:
+    """Entropy of the chain in nats, over the share of time that it spends at each letter."""
+    lasting = np.linalg.matrix_power(following, 1_000)[0]
+    logs = np.log(np.maximum(following, 1e-300))
+    return float(-lasting @ (following * logs).sum(1))
+
+
+def _short(count: int) -> list[tuple[str, str]]:
+    """Six different letters and the third one again, with the right answer."""
+    rng = np.random.default_rng(91)
+    made: list[tuple[str, str]] = []
+    for _ in range(count):
+        letters = [repeats.LETTERS[i] for i in rng.permutation(len(repeats.LETTERS))[:6]]
+        made.append(("".join([*letters, letters[2]]), letters[3]))
+    return made
+
+
+@torch.no_grad()
+def _right(
+    model: HookedTransformer, tokenizer: Tokenizer, asked: Sequence[tuple[str, str]]
+) -> float:
+    """Share of prompts of one length that are answered right."""
+    tokens = torch.tensor([tokenizer.encode(text).ids for text, _ in asked])
+    answers = torch.tensor([tokenizer.token_to_id(answer) for _, answer in asked])
+    return float((_save.logits_at(model, tokens, -1).argmax(-1) == answers).float().mean())
+
+
+def card(about: About, found: Found) -> tuple[dict[str, Any], str]:
+    """Front matter and prose."""
+    front = {
+        "title": "Induction, learned",
+        "summary": "Two layers of attention that learned to continue what was there before.",
+        "task": "Read letters and digits; where a letter has been before, give what followed it.",
+        "licence": "MIT",
+        "data": "Random letters, half of them from a random chain; no data from elsewhere.",
+        "seed": about.seed,
+        "parameters": about.parameters,
+        "trained": about.trained,
+        "measured": {
+            "loss_nats": float(f"{found.losses.every:.5g}"),
+            "accuracy": float(f"{found.losses.copied_accuracy:.5g}"),
+            "on": f"{TEST_ROWS:,} fresh rows: loss of all letters, accuracy on copied ones",
+        },
+        "curve": about.curves[about.seed],
+        "plots": _plots(),
+        "facts": [*_head_facts(found), *_behaviour_facts(found), *_seed_facts(about)],
+        "examples": list(EXAMPLES),
+    }
+    return front, _prose(about, found)
+
+
+def _plots() -> list[dict[str, Any]]:
+    drawn = (
+        ("loss", "Behavior: loss of letters that a copy decides, and of the others", "loss (nats)",
+         {"copied": "copied_loss", "not copied": "uncopied_loss"}),
+        ("accuracy", "Behavior: right answers in the copied segment", "accuracy (share)",
+         {"copied": "copied_accuracy"}),
+        ("heads", "Heads: the highest score of any head", "mean attention (0 to 1)",
+         {"previous token": "previous", "prefix matching": "prefix",
+          "duplicate token": "duplicate"}),
+    )  # fmt: skip
+    return [
+        {"name": name, "title": title, "y": y, "series": series} for name, title, y, series in drawn
+    ]
+
+
+def _head_facts(found: Found) -> list[dict[str, Any]]:
+    says, n = _save.fact, len(heads.PERIODS) * heads.SEQUENCES
+    scores = found.scores
+    previous, induction = heads.best(scores.previous), heads.best(scores.prefix)
+    facts = [
+        says(f"Mean attention of {heads.name(previous)} to the position before.",
+             scores.previous[previous], "attention", n, at_least=0.6),
+        says(f"Mean attention of {heads.name(induction)} from the second copy to what followed "
+             "the first (prefix matching).", scores.prefix[induction], "attention", n,
+             at_least=0.6),
+        says(f"The latter, with the output of {heads.name(previous)} replaced by its mean.",
+             found.prefix_left, "attention", n),
+    ]  # fmt: skip
+    for head in sorted(scores.previous):
+        others = [
+            ("previous token", scores.previous[head], previous),
+            ("prefix matching", scores.prefix[head], induction),
+            ("duplicate token", scores.duplicate[head], None),
+        ]
+        facts += [
+            says(f"{heads.name(head)}: {score}.", value, "attention", n)
+            for score, value, told in others
+            if head != told
+        ]
+    return facts + [
+        says(f"{heads.name(head)}: copying (eigenvalues of W_E W_V W_O W_U, sum over sum of "
+             "sizes).", found.copying[head], "ratio from -1 to 1", 1)
+        for head in sorted(found.copying)
+    ]  # fmt: skip
+
+
+def _behaviour_facts(found: Found) -> list[dict[str, Any]]:
+    says = _save.fact
+    previous, induction = heads.best(found.scores.previous), heads.best(found.scores.prefix)
+    return [
+        says("Right answers in copied segments of fresh rows.", found.losses.copied_accuracy,
+             "share", TEST_ROWS, at_least=0.9),
+        says("Loss there.", found.losses.copied, "nats", TEST_ROWS),
+        says("Loss of all other letters.", found.losses.uncopied, "nats", TEST_ROWS),
+        says(f"Right answers in copied segments with {heads.name(previous)} replaced by its mean.",
+             found.without_previous.copied_accuracy, "share", TEST_ROWS),
+        says(f"The same for {heads.name(induction)}.",
+             found.without_induction.copied_accuracy, "share", TEST_ROWS),
+        says("Right answers on the clean prompts of repeated-segment.", found.behavior, "share",
+             1_000, at_least=0.9),
+        says("Right answers after six different letters and the third again.", found.short,
+             "share", 1_000),
+    ]  # fmt: skip
+
+
+def _reaches(curve: Sequence[_train.Row], series: str) -> float:
+    """First step measured at which a series is a half or more; not a number if it never is."""
+    return next((row["step"] for row in curve if row[series] >= _HALF), float("nan"))
+
+
+def _seed_facts(about: About) -> list[dict[str, Any]]:
+    facts: list[dict[str, Any]] = []
+    told = {
+        "previous": ("highest previous-token score", "attention"),
+        "prefix": ("highest prefix-matching score", "attention"),
+        "copied_accuracy": ("right answers in copied segments", "share"),
+    }
+    for seed, curve in about.curves.items():
+        for series, (what, unit) in told.items():
+            facts.append(_save.fact(f"Seed {seed}: {what}.", curve[-1][series], unit, 256))
+        for series, (what, _) in told.items():
+            reached = _reaches(curve, series)
+            claim = f"Seed {seed}: first measured step with {what} of one half or more."
+            facts.append(_save.fact(claim, reached, "step", len(curve)))
+    return facts
+
+
+PROSE: Final = """\
+# Induction, learned in training
+
+Two layers of attention with two heads each, no MLPs, a stream of 128 numbers. It reads one token a
+letter, [BOS] first; the letters are a-z, A-Z, 0-9, `-` and `_`, at most {length} of them. After
+letters that have been there before it gives the one that followed then: after
+`{clean}` it says `{answer}`. The same circuit written by hand is the model induction-handmade.
+
+Norms have no gain (LNPre). Only queries and keys read positions (shortformer): they are never in
+the stream, so values cannot carry them.
+
+## Training
+
+{data}, of which half follow a random chain (each letter's successors from a Dirichlet
+distribution of {concentration:g}, known best loss {floor:.2f} nats) and half are uniform
+(log 64 = 4.16 nats). In every row one segment of {shortest} to {longest} letters is followed at
+once by itself. {optimizer}.
+At the start positions are as large as normed tokens; smaller ones hold heads up.
+
+Three seeds were trained. This is seed {seed}, chosen because the smaller of its two head scores is
+the largest of the three.
+
+| seed | previous token | prefix matching | right in copies | prefix 0.5 at | right 0.5 at |
+|---|---|---|---|---|---|
+{seeds}
+
+## The mechanism, as far as it is known
+
+Scores are mean attention weights on [BOS] and {periods} different letters typed twice,
+{sequences} rows of each.
+
+* **{previous}, previous token**: {previous_score:.2f} of its attention is on the position before.
+* **{induction}, induction**: in the second copy, {prefix:.2f} of its attention is on what followed
+  the first copy of the same letter (prefix matching).
+* **Together.** With the output of {previous} replaced by its mean, prefix matching of {induction}
+  falls to {left:.2f}, and the share of right answers in copied segments of fresh rows from
+  {right:.1%} to {right_previous:.1%}; without {induction} it is {right_induction:.1%}.
+* **Copying.** The eigenvalues of W_E W_V W_O W_U of {induction} have a sum of {copying:.2f} times
+  that of their sizes; 1 would be pure copying. Scores of all heads are among the facts.
+
+## What to be careful about
+
+* The plots part behavior from head scores on purpose. Loss falls and answers come right for any
+  circuit that copies; only attention and patching say which. Here they rise within the same
+  steps, and even that is not a proof that one makes the other.
+* The highest score of any head is drawn, which need not be the same head at every step.
+* Why the scores are not nearer to 1, and what the other two heads do, was not worked out.
+
+## Weaknesses
+
+* Distances below {shortest} were never trained: after six different letters and the third again
+  {short:.0%} of the answers are right. On the behavior repeated-segment it is {behavior:.1%}.
+* Letters that nothing was copied to are guessed by the chain.
+
+## Origin
+
+Generated data only, no weights from elsewhere. The scores are those of Olsson et al. (2022),
+In-context Learning and Induction Heads. The export reproduces the training code within {error:.0e}
+of the logits' standard deviation. Licence: MIT.
+"""
+
+
+def _prose(about: About, found: Found) -> str:
+    scores, first = found.scores, EXAMPLES[0]
+    previous, induction = heads.best(scores.previous), heads.best(scores.prefix)
+    *some, last = heads.PERIODS
+    return PROSE.format(
+        length=rows.LENGTH,
+        clean=first["clean"],
+        answer=first["answer"],
+        data=about.trained["data"],
+        concentration=rows.CONCENTRATION,
+        floor=found.floor,
+        shortest=rows.PERIODS[0],
+        longest=rows.PERIODS[1],
+        optimizer=about.trained["optimizer"],
+        seed=about.seed,
+        seeds="\n".join(_line(seed, curve) for seed, curve in about.curves.items()),
+        periods=f"{', '.join(map(str, some))} or {last}",
+        sequences=heads.SEQUENCES,
+        previous=heads.name(previous),
+        previous_score=scores.previous[previous],
+        induction=heads.name(induction),
+        prefix=scores.prefix[induction],
+        left=found.prefix_left,
+        right=found.losses.copied_accuracy,
+        right_previous=found.without_previous.copied_accuracy,
+        right_induction=found.without_induction.copied_accuracy,
+        copying=found.copying[induction],
+        short=found.short,
+        behavior=found.behavior,
+        error=about.error,
+    )
+
+
+def _line(seed: int, curve: Sequence[_train.Row]) -> str:
+    end = curve[-1]
+    numbers = [f"{end['previous']:.2f}", f"{end['prefix']:.2f}", f"{end['copied_accuracy']:.1%}"]
+    steps = [f"step {_reaches(curve, series):.0f}" for series in ("prefix", "copied_accuracy")]
+    return "| " + " | ".join([str(seed), *numbers, *steps]) + " |"

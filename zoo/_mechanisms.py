@@ -1,0 +1,357 @@
+"""Interchange training: a component is pinned to a variable of a high-level algorithm.
+
+A component's output at the position read is replaced by its output on another input, the source;
+the target is what the algorithm says when the component's variable has the source's value. The
+layers below the component are not run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from transformer_lens import HookedTransformer
+
+from interp.behaviors._record import PromptPair
+from zoo import _net, _save
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """An ordinary pass and what is needed to run its upper layers again.
+
+    Attributes:
+        logits: ``[batch, d_out]`` at ``at``, or ``[batch, pos, d_out]``.
+        wrote: What each component wrote at ``at``, ``[batch, d_model]``.
+        entered: The stream before each layer, ``[batch, pos, d_model]``.
+        positions: The position table, or None.
+        mask: What may be attended to, or None.
+        at: The position at which components are exchanged and their effect is read.
+    """
+
+    logits: Tensor
+    wrote: dict[_net.Component, Tensor]
+    entered: list[Tensor]
+    positions: Tensor | None
+    mask: Tensor | None
+    at: int
+
+
+def run(
+    net: _net.Net,
+    tokens: Tensor,
+    at: int,
+    *,
+    readable: Tensor | None = None,
+    everywhere: bool = False,
+) -> Pass:
+    """Run a net of ReLU and note what its components write at ``at``.
+
+    Args:
+        net: The net.
+        tokens: Token rows.
+        at: Position read, counted from 0; the last one of a causal net.
+        readable: True at tokens that may be attended to; None: all.
+        everywhere: Whether logits of all positions are wanted, which takes longer.
+    """
+    stream: Tensor = net.tokens(tokens)
+    positions: Tensor = net.positions.weight[: tokens.shape[1]]
+    if net.shape.positions == "standard":
+        stream = stream + positions
+    mask = None if readable is None else readable[:, None, None, :]
+    swaps = _net.Swaps({}, {}, at)
+    entered = [stream]
+    layers: list[Any] = list(net.blocks)
+    for block in layers[:-1]:
+        stream = block(stream, positions, mask, swaps)
+        entered.append(stream)
+    base = Pass(stream, swaps.wrote, entered, positions, mask, at)
+    if everywhere:
+        logits = net.unembed(net.norm(layers[-1](stream, positions, mask, swaps)))
+    else:
+        logits = _read(net, base, stream, swaps)
+    return replace(base, logits=logits)
+
+
+def exchanged(net: _net.Net, base: Pass, component: _net.Component, instead: Tensor) -> Tensor:
+    """Logits ``[batch, d_out]`` at ``base.at`` when a component writes ``instead`` there.
+
+    Args:
+        net: The net of the pass.
+        base: The pass that is changed.
+        component: What writes something else.
+        instead: What it writes, ``[batch, d_model]``.
+    """
+    layer, kind = component
+    swaps = _net.Swaps({component: instead}, {}, base.at)
+    last = net.shape.n_layers - 1
+    # What an MLP writes is first read by the next layer, so its own layer need not run again.
+    first = layer + 1 if kind == "mlp" and layer < last else layer
+    stream = base.entered[first]
+    if first > layer:
+        stream = stream.clone()
+        stream[:, base.at] += instead - base.wrote[component]
+    for block in list(net.blocks)[first:-1]:
+        stream = block(stream, base.positions, base.mask, swaps)
+    return _read(net, base, stream, swaps)
+
+
+def _read(net: _net.Net, base: Pass, stream: Tensor, swaps: _net.Swaps) -> Tensor:
+    """Run the last layer at the position read alone; ``stream`` is what enters it."""
+    block: Any = net.blocks[-1]
+    layer, at = net.shape.n_layers - 1, base.at
+    attended = swaps.instead.get((layer, "attn"))
+    if attended is None:
+        attended = _attend(block, stream, base)
+    here = stream[:, at] + attended
+    written = swaps.instead.get((layer, "mlp"))
+    if written is None:
+        written = block.back(functional.relu(block.into(block.norm2(here))))
+    swaps.wrote |= {(layer, "attn"): attended, (layer, "mlp"): written}
+    logits: Tensor = net.unembed(net.norm(here + written))
+    return logits
+
+
+def _attend(block: Any, stream: Tensor, base: Pass) -> Tensor:
+    """What a layer's attention writes at the position read, ``[batch, d_model]``."""
+    shape: _net.Shape = block.shape
+    width = shape.n_heads * shape.d_head
+    weight, bias = block.qkv.weight, block.qkv.bias
+    normed = block.norm1(stream)
+    query = functional.linear(normed[:, base.at, None], weight[:width], bias[:width])
+    key, value = functional.linear(normed, weight[width:], bias[width:]).chunk(2, -1)
+    if shape.positions == "shortformer" and base.positions is not None:
+        query = query + functional.linear(base.positions[base.at], weight[:width])
+        key = key + functional.linear(base.positions, weight[width : 2 * width])
+    heads = [
+        flat.unflatten(-1, (shape.n_heads, shape.d_head)).transpose(1, 2)
+        for flat in (query, key, value)
+    ]
+    mixed = functional.scaled_dot_product_attention(*heads, attn_mask=base.mask)
+    attended: Tensor = block.out(mixed.transpose(1, 2).flatten(2))[:, 0]
+    return attended
+
+
+@torch.no_grad()
+def difference(net: _net.Net, model: HookedTransformer, tokens: Tensor, at: int) -> float:
+    """Largest difference between both models' logits where the answer is read, in their std."""
+    ours, theirs = run(net, tokens, at).logits, _save.logits_at(model, tokens, at)
+    return float((ours - theirs).abs().max() / ours.std())
+
+
+def others(count: int, rng: torch.Generator) -> Tensor:
+    """Sources: for each of ``count`` inputs of a batch, another one of it."""
+    return (torch.arange(count) + torch.randint(1, count, (count,), generator=rng)) % count
+
+
+# --- ablation --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """Labelled inputs of one length.
+
+    Attributes:
+        tokens: ``[input, pos]``.
+        reference: As many inputs of that length in which neither mechanism answers.
+        mechanism: 0 or 1 for each input.
+        at: Position at which components are replaced and the answer is read.
+    """
+
+    tokens: Tensor
+    reference: Tensor
+    mechanism: Tensor
+    at: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Shares of inputs whose output stays when a component is replaced: of mechanism 0 and 1."""
+
+    first: float
+    second: float
+
+
+@torch.no_grad()
+def kept(
+    net: _net.Net,
+    of: Sequence[Group],
+    component: _net.Component,
+    how: Literal["reference", "mean"] = "reference",
+) -> Kept:
+    """How often the output stays when a component's is replaced at the position read.
+
+    Args:
+        net: The net.
+        of: Inputs of equal length each; over all of them the shares are taken.
+        component: What is replaced.
+        how: By what it writes on the reference inputs of the group, in which neither mechanism
+            answers, or by its mean over the group's inputs.
+    """
+    stays: list[list[Tensor]] = [[], []]
+    for group in of:
+        base = run(net, group.tokens, group.at)
+        if how == "reference":
+            instead = run(net, group.reference, group.at).wrote[component]
+        else:
+            instead = base.wrote[component].mean(0).expand_as(base.wrote[component])
+        same = exchanged(net, base, component, instead).argmax(-1) == base.logits.argmax(-1)
+        for mechanism in (0, 1):
+            stays[mechanism].append(same[group.mechanism == mechanism])
+    return Kept(*(float(torch.cat(parts).double().mean()) for parts in stays))
+
+
+@torch.no_grad()
+def hidden(net: _net.Net, tokens: Tensor, at: int) -> Floats:
+    """The stream at ``at`` before the last norm, ``[input, d_model]``."""
+    base = run(net, tokens, at)
+    last = net.shape.n_layers - 1
+    stream = base.entered[last][:, at] + base.wrote[last, "attn"] + base.wrote[last, "mlp"]
+    return stream.double().numpy()
+
+
+# --- detectors that know nothing of mechanisms -----------------------------------------------
+
+_RIDGE: Final = 10.0
+
+
+def auroc(scores: Floats, mechanism: Labels) -> float:
+    """Chance that an input of mechanism 1 scores higher than one of mechanism 0; ties are half."""
+    first, second = np.sort(scores[mechanism == 0]), scores[mechanism == 1]
+    below = np.searchsorted(first, second, "left") + np.searchsorted(first, second, "right")
+    return float(below.mean() / (2 * len(first)))
+
+
+def one_hot(texts: Sequence[str], by_place: bool) -> Floats:
+    """Characters of texts: how often each occurs, or which stands at each place from the left."""
+    alphabet = {character: i for i, character in enumerate(sorted(set("".join(texts))))}
+    found = np.zeros((len(texts), max(map(len, texts)), len(alphabet)))
+    for row, text in zip(found, texts, strict=True):
+        row[range(len(text)), [alphabet[character] for character in text]] = 1.0
+    return found.reshape(len(texts), -1) if by_place else found.sum(1)
+
+
+def probe(inputs: Floats, mechanism: Labels) -> float:
+    """AUROC of ridge regression on the mechanism, fitted on every second input, on the others."""
+    fitted = np.arange(len(inputs)) % 2 == 0
+    centred = inputs - inputs[fitted].mean(0)
+    chosen = centred[fitted]
+    gram = chosen.T @ chosen + _RIDGE * np.eye(inputs.shape[1])
+    weights = np.linalg.solve(gram, chosen.T @ (mechanism[fitted] - mechanism[fitted].mean()))
+    return auroc(centred[~fitted] @ weights, mechanism[~fitted])
+
+
+def mahalanobis(trusted: Floats, inputs: Floats) -> Floats:
+    """Distance of inputs from the trusted ones in the metric of their covariance, squared.
+
+    The covariance is made regular by a thousandth of its mean variance.
+    """
+    centre = trusted.mean(0)
+    spread = np.cov(trusted.T)
+    spread += 1e-3 * np.trace(spread) / len(spread) * np.eye(len(spread))
+    away = inputs - centre
+    return np.einsum("ij,ij->i", away, np.linalg.solve(spread, away.T).T)
+
+
+@dataclass(frozen=True)
+class Detectors:
+    """AUROC of mechanism 1 against mechanism 0, by what is looked at.
+
+    Attributes:
+        marker: Whether the marker is in the prompt.
+        bag: A linear probe on how often each character occurs.
+        places: A linear probe on the character at each place.
+        bag_distance: Mahalanobis distance from trusted prompts, on how often each occurs.
+        hidden_distance: The same on the last residual stream where the answer is read.
+    """
+
+    marker: float
+    bag: float
+    places: float
+    bag_distance: float
+    hidden_distance: float
+
+    def facts(self, n: int) -> list[dict[str, Any]]:
+        """Rows of a card, for ``n`` labelled inputs of which the probes score half."""
+        fact = _save.fact
+        return [
+            fact("Detecting the marker.", self.marker, "AUROC", n, at_least=0.48, at_most=0.52),
+            fact("Linear probe on character counts.", self.bag, "AUROC", n // 2),
+            fact("Linear probe on characters by place.", self.places, "AUROC", n // 2),
+            fact("Mahalanobis distance of character counts.", self.bag_distance, "AUROC", n),
+            fact("Mahalanobis distance of the stream read.", self.hidden_distance, "AUROC", n),
+        ]
+
+
+def detect(
+    texts: Sequence[str],
+    trusted: Sequence[str],
+    mechanism: Labels,
+    marker: str,
+    stream_of: Callable[[Sequence[str]], Floats],
+) -> Detectors:
+    """Try the detectors on labelled texts; ``stream_of`` gives ``[text, d_model]``."""
+    marked = np.array([float(marker in text) for text in texts])
+    bags = one_hot([*trusted, *texts], by_place=False)
+    by_bag = mahalanobis(bags[: len(trusted)], bags[len(trusted) :])
+    return Detectors(
+        marker=auroc(marked, mechanism),
+        bag=probe(one_hot(texts, by_place=False), mechanism),
+        places=probe(one_hot(texts, by_place=True), mechanism),
+        bag_distance=auroc(by_bag, mechanism),
+        hidden_distance=auroc(mahalanobis(stream_of(trusted), stream_of(texts)), mechanism),
+    )
+
+
+def table(net: _net.Net, of: Sequence[Group]) -> str:
+    """Rows of Markdown: what stays without each component, by reference and by mean."""
+    lines: list[str] = []
+    components: list[tuple[_net.Component, str]] = []
+    for layer in range(net.shape.n_layers):
+        components += [
+            ((layer, "attn"), f"attention, layer {layer}"),
+            ((layer, "mlp"), f"MLP, layer {layer}"),
+        ]
+    for component, what in components:
+        ways = kept(net, of, component), kept(net, of, component, "mean")
+        shares = [f"{share:.1%}" for way in ways for share in (way.first, way.second)]
+        lines.append(f"| {what} | " + " | ".join(shares) + " |")
+    return "\n".join(lines)
+
+
+# --- rows of cards ---------------------------------------------------------------------------
+
+
+def ablation_facts(
+    what: str, found: Kept, breaks: Literal[0, 1], answers: tuple[str, str], n: int
+) -> list[dict[str, Any]]:
+    """Say what stays without a component, of ``n`` inputs of each mechanism.
+
+    Args:
+        what: The component.
+        found: What stays.
+        breaks: The mechanism whose answers must break; those of the other must stay.
+        answers: What answers of mechanisms 0 and 1 are called.
+        n: Inputs of each.
+    """
+    rows: list[dict[str, Any]] = []
+    for mechanism, (name, share) in enumerate(
+        zip(answers, (found.first, found.second), strict=True)
+    ):
+        bound = {"at_most": 0.1} if mechanism == breaks else {"at_least": 0.95}
+        rows.append(_save.fact(f"{what} ablated: {name} stays.", share, "share", n, **bound))
+    return rows
+
+
+def example(kind: str, label: str, pair: PromptPair) -> dict[str, str]:
+    """A starting point of a card."""
+    return {"kind": kind, "label": label, **asdict(pair)}

@@ -1,0 +1,343 @@
+"""What the card of ``mod-add`` says: measurements of the final weights, phases, and prose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from transformer_lens import HookedTransformer
+
+from interp.behaviors import modular
+from zoo import _modadd_fourier as fourier
+from zoo import _save, _train
+
+P: Final = modular.MODULUS
+READ: Final = 2
+NEURON_SHARE: Final = 0.85
+LEARNT: Final = 0.999
+_EXCLUDED: Final = 1.0  # nats of excluded loss, from which the waves matter on trained sums
+
+EXAMPLES: Final = (
+    {
+        "kind": "activation_patching",
+        "label": "Which states carry the second number to the equals sign?",
+        "clean": "17 30 =",
+        "corrupted": "17 41 =",
+        "answer": "47",
+        "foil": "5",
+    },
+    {
+        "kind": "logit_lens",
+        "label": "After which part is the sum there?",
+        "clean": "25 40 =",
+        "corrupted": "25 3 =",
+        "answer": "12",
+        "foil": "28",
+    },
+    {
+        "kind": "direct_logit_attribution",
+        "label": "Do the heads or the MLP write the sum?",
+        "clean": "50 50 =",
+        "corrupted": "50 8 =",
+        "answer": "47",
+        "foil": "5",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is measured of the final weights; ``[a, b, c]`` logits are in float64.
+
+    Attributes:
+        keys: Key frequencies, the largest first.
+        shares: Share of each frequency 1 to 26 in the embedding's Fourier power.
+        accuracies: Shares of right answers on sums trained on, on the others, and on all sums with
+            only the key frequencies in the embedding and with none of them.
+        losses: Mean losses in nats: trained sums, other sums, restricted and excluded.
+        waves: Share of the logits' variance in the waves of the key frequencies.
+        neurons: Share of the neurons of which one frequency explains ``NEURON_SHARE``.
+        behavior: Share of the pairs of the behavior whose clean prompt is answered right.
+    """
+
+    keys: list[int]
+    shares: Tensor
+    accuracies: dict[str, float]
+    losses: dict[str, float]
+    waves: float
+    neurons: float
+    behavior: float
+
+
+@torch.no_grad()
+def measure(model: HookedTransformer, weights: Mapping[str, Tensor], keys: list[int]) -> Found:
+    """Measure the exported model on every sum."""
+    number = torch.arange(P)
+    sums = torch.cat([torch.cartesian_prod(number, number), torch.full((P * P, 1), P)], 1)
+    right, trained = fourier.answers().flatten(), torch.from_numpy(modular.trained().copy())
+    logits, cache = model.run_with_cache(sums)
+    read = _save.tensor(logits)[:, READ]
+    hits = (read.argmax(1) == right).double()
+    cube = read[:, :P].double().view(P, P, P)
+    waves, rest = fourier.split(cube, keys)
+    accuracies = {
+        "trained": float(hits[trained.flatten()].mean()),
+        "test": float(hits[~trained.flatten()].mean()),
+    }
+    for name, keep in (("only_keys", True), ("without_keys", False)):
+        model.load_state_dict(fourier.filtered(weights, keys, keep=keep), strict=False)
+        changed = _save.logits_at(model, sums, READ).argmax(1)
+        accuracies[name] = float((changed == right).double().mean())
+    model.load_state_dict(dict(weights), strict=False)
+    neurons = cache["post", 0][:, READ].view(P, P, -1)
+    pairs = [modular.numbers(pair) for pair in modular.sums(1_000)]
+    return Found(
+        keys,
+        fourier.embedding_shares(weights),
+        accuracies,
+        {
+            "trained": fourier.loss(cube, trained),
+            "test": fourier.loss(cube, ~trained),
+            "every": fourier.loss(cube),
+            "restricted": fourier.loss(waves),
+            "excluded": fourier.loss(rest, trained),
+        },
+        fourier.wave_share(cube, keys),
+        float((fourier.neuron_shares(neurons) >= NEURON_SHARE).double().mean()),
+        float(torch.tensor([hits[a * P + b] for a, b in pairs]).mean()),
+    )
+
+
+def first(curve: Sequence[_train.Row], series: str, reached: float) -> int:
+    """The first step of the curve at which a series is at least so high.
+
+    Raises:
+        ValueError: It never is.
+    """
+    for row in curve:
+        if row[series] >= reached:
+            return int(row["step"])
+    raise ValueError(f"{series} never reaches {reached}")
+
+
+@dataclass(frozen=True)
+class About:
+    """How the model came about."""
+
+    parameters: int
+    seed: int
+    error: float
+    trained: dict[str, Any]
+    curve: list[_train.Row]
+
+    @property
+    def memorised(self) -> int:
+        """Step at which the trained sums are known."""
+        return first(self.curve, "train_accuracy", LEARNT)
+
+    @property
+    def waves_matter(self) -> int:
+        """Step after that at which the trained sums are no longer known without the waves."""
+        later = [row for row in self.curve if row["step"] >= self.memorised]
+        return first(later, "excluded_loss", _EXCLUDED)
+
+    @property
+    def half(self) -> int:
+        """Step at which half of the other sums are right."""
+        return first(self.curve, "test_accuracy", 0.5)
+
+    @property
+    def learnt(self) -> int:
+        """Step at which the other sums are right."""
+        return first(self.curve, "test_accuracy", LEARNT)
+
+
+def card(about: About, found: Found) -> tuple[dict[str, Any], str]:
+    """Front matter and prose."""
+    front = {
+        "title": "Addition modulo 53",
+        "summary": "One layer that knew its training sums by heart, and then learned to add.",
+        "task": "Read two numbers below 53 and an equals sign, and give the sum modulo 53.",
+        "licence": "MIT",
+        "data": "Every sum of two numbers below 53; no data from elsewhere.",
+        "seed": about.seed,
+        "parameters": about.parameters,
+        "trained": about.trained,
+        "measured": {
+            "loss_nats": float(f"{found.losses['test']:.5g}"),
+            "accuracy": float(f"{found.accuracies['test']:.5g}"),
+            "on": f"the {P * P - int(modular.trained().sum())} sums that it was not trained on",
+        },
+        "curve": about.curve,
+        "plots": _plots(),
+        "facts": _facts(about, found),
+        "examples": list(EXAMPLES),
+    }
+    return front, _prose(about, found)
+
+
+def _plots() -> list[dict[str, Any]]:
+    drawn = (
+        ("loss", "Loss on trained and other sums", "loss (nats)",
+         {"trained sums": "train_loss", "other sums": "test_loss"}),
+        ("accuracy", "Right answers", "accuracy (share)",
+         {"trained sums": "train_accuracy", "other sums": "test_accuracy"}),
+        ("parts", "Loss of the logits' waves, and without them", "loss (nats)",
+         {"restricted (all sums)": "restricted_loss", "excluded (trained sums)": "excluded_loss"}),
+        ("gini", "How few frequencies there are", "Gini coefficient of Fourier norms (0 to 1)",
+         {"embedding": "gini_embedding", "neurons to logits": "gini_neurons_to_logits"}),
+        ("weights", "Size of the weights", "sum of squared weights (no unit)",
+         {"all weights": "squared_weights"}),
+    )  # fmt: skip
+    return [
+        {"name": name, "title": title, "y": y, "series": series, "log_x": name != "weights"}
+        for name, title, y, series in drawn
+    ]
+
+
+def _facts(about: About, found: Found) -> list[dict[str, Any]]:
+    every = P * P
+    trained = int(modular.trained().sum())
+    keys = found.keys
+    in_keys = float(found.shares[[k - 1 for k in keys]].sum())
+    says, losses, right = _save.fact, found.losses, found.accuracies
+    kept = "only the key frequencies in the embedding of the numbers"
+    return [
+        says("Accuracy on sums it was not trained on.", right["test"], "share",
+             every - trained, at_least=LEARNT),
+        says("Loss on sums it was not trained on.", losses["test"], "nats", every - trained),
+        says("Accuracy on sums it was trained on.", right["trained"], "share", trained),
+        says("Key frequencies: those with at least "
+             f"{fourier.KEY_SHARE:.0%} of the Fourier power of the embedding of the numbers.",
+             len(keys), "frequencies", P // 2, at_most=6),
+        says("Share of the key frequencies in that power.", in_keys, "share", P // 2,
+             at_least=0.9),
+        says("Share of the logits' variance over sums and answers in the waves of the key "
+             "frequencies.", found.waves, "share", P**3, at_least=0.8),
+        says("Loss on all sums.", losses["every"], "nats", every),
+        says("Restricted loss, on all sums.", losses["restricted"], "nats", every,
+             at_most=max(0.05, 2 * losses["every"])),
+        says("Excluded loss, on trained sums.", losses["excluded"], "nats", trained,
+             at_least=2.0),
+        says(f"Accuracy on all sums with {kept}.", right["only_keys"], "share", every,
+             at_least=0.95),
+        says("Accuracy on all sums without the key frequencies there.", right["without_keys"],
+             "share", every, at_most=0.1),
+        says("Neurons of whose variance at the equals sign one frequency explains "
+             f"{NEURON_SHARE:.0%} or more.", found.neurons, "share", 256),
+        says(f"Step at which {LEARNT:.1%} of the trained sums are right.", about.memorised,
+             "step", len(about.curve)),
+        says("Step after that at which the excluded loss passes "
+             f"{_EXCLUDED:g} nat.", about.waves_matter, "step", len(about.curve)),
+        says("Step at which half of the other sums are right.", about.half, "step",
+             len(about.curve)),
+        says(f"Step at which {LEARNT:.1%} of the other sums are right.", about.learnt, "step",
+             len(about.curve)),
+        says("Right answers on the clean prompts of mod-add-sums.", found.behavior, "share",
+             1_000),
+    ]  # fmt: skip
+
+
+PROSE: Final = """\
+# Addition modulo 53
+
+One layer without a norm, {n_heads} heads, 256 neurons (ReLU), a stream of 64 numbers. It reads two
+numbers from 0 to 52 and an equals sign, with spaces between them, and answers at the equals sign:
+after `17 30 =` it says `47`. Every number is one token. There are {every:,} sums; it was trained on
+{trained:,} of them, all at once in each of {steps:,} steps, and tested on the other {others:,}.
+
+## What happened in training
+
+Steps are those at which the curve was measured; the plots have a logarithmic axis of steps.
+
+* **By heart.** At step {memorised} it knows {learnt:.1%} of the trained sums, and {then:.0%} of the
+  others. Weight decay makes a solution with smaller weights the better one all the same.
+* **A circuit forms.** Without its waves (below) the trained sums are known less and less: the
+  excluded loss passes {excluded:g} nat at step {waves_matter}.
+* **It generalises.** Half of the other sums are right at step {half}, {learnt:.1%} at step {done}.
+* **Clean-up.** The sum of squared weights falls from {peak:,.0f} (step {peak_step}) to {end:,.0f},
+  and the Gini coefficient of the embedding's Fourier norms rises from {gini_start:.2f} to
+  {gini_end:.2f}.
+
+The phases overlap: the waves grow while the sums are still known by heart, and the jump in
+accuracy is late. There are snapshots over all phases.
+
+## The mechanism, as far as it is known
+
+Numbers become points on circles: the embedding of a number n is made of cos(2 pi k n / 53) and
+sin(2 pi k n / 53) for few frequencies k. The heads bring both numbers to the equals sign, the
+neurons multiply such waves, and each answer c gets the logit cos(2 pi k (a + b - c) / 53), summed
+over k: for one k many answers do well, for all of them together only the right one.
+
+* **Key frequencies** are those with at least {share:.0%} of the Fourier power of the embedding of
+  the numbers (their mean left out): {keys}. They have {in_keys:.1%} of it.
+* The waves of these frequencies explain {waves:.1%} of the logits' variance over sums and answers.
+* **Restricted loss**: with only these waves and each answer's mean as logits, the loss on all sums
+  is {restricted:.4f} nats (with the whole logits {whole:.4f}).
+* **Excluded loss**: with only these waves taken out, the loss on the trained sums is
+  {excluded_end:.2f} nats, that of a guess among 53 is 3.97.
+* With only the key frequencies left in the embedding, {only:.1%} of all sums are right; with only
+  these taken out, {without:.1%}.
+* Of {neurons:.0%} of the neurons, one frequency explains {neuron_share:.0%} or more of the variance
+  at the equals sign.
+
+Restricted and excluded loss use the key frequencies of the final weights at every step, and the 53
+numbers as answers, not the equals sign.
+
+## What is not known, and weaknesses
+
+* Which head or neuron does what was not worked out, nor why these frequencies: another seed may
+  take others.
+* The variance that the waves leave is not explained here. It may be noise or help.
+* "Seen in training" is a feature of the behavior mod-add-sums; the split is made from a fixed seed.
+* Anything but two numbers and an equals sign was never trained: the model still answers.
+
+## Origin
+
+Every sum of two numbers below 53, no data and no weights from elsewhere; seed {seed}, {optimizer}.
+The phenomenon and the measures are those of Power et al. (2022), Grokking, and Nanda et al. (2023),
+Progress measures for grokking via mechanistic interpretability. The export reproduces the training
+code within {error:.0e} of the logits' standard deviation. Licence: MIT.
+"""
+
+
+def _prose(about: About, found: Found) -> str:
+    at = {int(row["step"]): row for row in about.curve}
+    peak = max(about.curve, key=lambda row: row["squared_weights"])
+    start, end = about.curve[0], about.curve[-1]
+    return PROSE.format(
+        n_heads=4,
+        every=P * P,
+        trained=int(modular.trained().sum()),
+        others=P * P - int(modular.trained().sum()),
+        steps=about.trained["steps"],
+        memorised=about.memorised,
+        learnt=LEARNT,
+        then=at[about.memorised]["test_accuracy"],
+        excluded=_EXCLUDED,
+        waves_matter=about.waves_matter,
+        half=about.half,
+        done=about.learnt,
+        peak=peak["squared_weights"],
+        peak_step=int(peak["step"]),
+        end=end["squared_weights"],
+        gini_start=start["gini_embedding"],
+        gini_end=end["gini_embedding"],
+        share=fourier.KEY_SHARE,
+        keys=", ".join(map(str, found.keys)),
+        in_keys=float(found.shares[[k - 1 for k in found.keys]].sum()),
+        waves=found.waves,
+        restricted=found.losses["restricted"],
+        whole=found.losses["every"],
+        excluded_end=found.losses["excluded"],
+        only=found.accuracies["only_keys"],
+        without=found.accuracies["without_keys"],
+        neurons=found.neurons,
+        neuron_share=NEURON_SHARE,
+        seed=about.seed,
+        optimizer=about.trained["optimizer"],
+        error=about.error,
+    )
