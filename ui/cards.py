@@ -34,6 +34,7 @@ def cards() -> None:
     card = catalogue.card(name)
     st.header(parts.escape(card.facts["title"]))
     st.markdown(parts.escape(card.facts["summary"]))
+    _plots(name, card.facts)
     left, right = st.columns([3, 2])
     with left:
         # The card's own title stands above; its headings are one step too large for a column.
@@ -48,30 +49,39 @@ def cards() -> None:
 
 
 def _plots(name: str, card: dict[str, Any]) -> None:
-    """Draw how it was trained: each figure has some columns of the card's curve."""
-    rows = card.get("curve") or []
-    for plot in card.get("plots", ()):
-        series = {
-            label: np.array([row.get(column, float("nan")) for row in rows])
-            for label, column in plot["series"].items()
-        }
-        steps = [row["step"] for row in rows]
-        figure = curves.lines(steps, series, titles=("training step", plot["y"]))
-        if plot.get("log_x"):
-            figure.update_xaxes(type="log")
-        drawn = NamedFigure(plot["name"], plot["title"], "", figure)
-        parts.figure(drawn, key=f"curve/{name}/{plot['name']}")
-    for one in card.get("maps", ()):
-        told = json.loads((catalogue.info(name).folder / one["file"]).read_text())
-        figure = regions.regions(
-            told[one["kinds"]],
-            told[one["names"]],
-            x=told[one["x"]],
-            y=told[one["y"]],
-            titles=(one["x_title"], one["y_title"]),
-        )
-        drawn = NamedFigure(one["name"], one["title"], one["caption"], figure)
-        parts.figure(drawn, key=f"map/{name}/{one['name']}")
+    """Draw how it was trained, and the card's maps, two side by side."""
+    figures = [_curve(plot, card["curve"]) for plot in card.get("plots", ())]
+    figures += [_map(name, one) for one in card.get("maps", ())]
+    for i in range(0, len(figures), 2):
+        for column, figure in zip(st.columns(2), figures[i : i + 2], strict=False):
+            with column:
+                parts.figure(figure, key=f"card/{name}/{figure.name}")
+
+
+def _curve(plot: dict[str, Any], rows: list[dict[str, float]]) -> NamedFigure:
+    """Draw some columns of the card's curve over the training step."""
+    series = {
+        label: np.array([row.get(column, float("nan")) for row in rows], dtype=float)
+        for label, column in plot["series"].items()
+    }
+    steps = [float(row["step"]) for row in rows]
+    figure = curves.lines(steps, series, titles=("training step", plot["y"]))
+    if plot.get("log_x"):
+        figure.update_xaxes(type="log", dtick=1)
+    return NamedFigure(plot["name"], plot["title"], "", figure)
+
+
+def _map(name: str, one: dict[str, Any]) -> NamedFigure:
+    """Draw a map of regions from a file beside the weights."""
+    told = json.loads((catalogue.info(name).folder / one["file"]).read_text())
+    figure = regions.regions(
+        told[one["kinds"]],
+        told[one["names"]],
+        x=told[one["x"]],
+        y=told[one["y"]],
+        titles=(one["x_title"], one["y_title"]),
+    )
+    return NamedFigure(one["name"], one["title"], one["caption"], figure)
 
 
 def _listed(some: list[dict[str, Any]]) -> str:
@@ -119,7 +129,6 @@ def _of_behavior(name: str, behavior: str) -> dict[str, Any]:
 
 
 def _facts(name: str, card: dict[str, Any]) -> None:
-    _plots(name, card)
     promised = [fact for fact in card["facts"] if facts.is_promise(fact)]
     others = [fact for fact in card["facts"] if not facts.is_promise(fact)]
     for title, some in (("Promised, and measured", promised), ("Known facts", others)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +20,7 @@ from zoo import _induction2_rows as rows
 from zoo import _save, _train
 
 TEST_ROWS: Final = 1_000
-_HALF: Final = 0.5
+_HALF: Final = 0.5  # of a score, from which a head is called by it
 
 EXAMPLES: Final = (
     {
@@ -71,10 +72,14 @@ class Found:
     Attributes:
         scores: Attention scores of all heads.
         copying: Copying score of each head.
+        previous: Previous-token heads, the best first.
+        induction: Prefix-matching heads, the best first.
         losses: On fresh rows.
-        without_previous: On the same rows without the best previous-token head.
-        without_induction: On the same rows without the best prefix-matching head.
-        prefix_left: Prefix matching of that head without the previous-token head.
+        without_previous: On the same rows without the previous-token heads.
+        without_best: On the same rows without the best prefix-matching head.
+        without_induction: On the same rows without all of them.
+        prefix_left: Highest prefix-matching score without the previous-token heads.
+        continued: Share of right answers in second copies of different letters.
         behavior: Share of the pairs of the behavior whose clean prompt is answered right.
         short: The same for prompts of distinct letters and one repeat, as kmabcda.
         floor: Loss in nats of letters of the chain to somebody who knows it.
@@ -82,10 +87,14 @@ class Found:
 
     scores: heads.Attention
     copying: heads.Scores
+    previous: list[heads.Head]
+    induction: list[heads.Head]
     losses: heads.Losses
     without_previous: heads.Losses
+    without_best: heads.Losses
     without_induction: heads.Losses
     prefix_left: float
+    continued: float
     behavior: float
     short: float
     floor: float
@@ -100,19 +109,33 @@ def measure(model: HookedTransformer, tokenizer: Tokenizer, weights: Mapping[str
     following = rows.chain()
     drawn = rows.draw(np.random.default_rng([0, 2]), TEST_ROWS, following)
     scores = heads.attention(model)
-    previous, induction = heads.best(scores.previous), heads.best(scores.prefix)
+    previous, induction = _called(scores.previous), _called(scores.prefix)
     pairs = repeats.repeated_segment(1_000)
     return Found(
         scores,
         {head: heads.copying(weights, head) for head in scores.previous},
+        previous,
+        induction,
         heads.losses(model, drawn),
         heads.losses(model, drawn, previous),
+        heads.losses(model, drawn, induction[:1]),
         heads.losses(model, drawn, induction),
-        heads.attention(model, previous).prefix[induction],
+        max(heads.attention(model, previous).prefix.values()),
+        heads.continued(model),
         _right(model, tokenizer, [(pair.clean, pair.answer) for pair in pairs]),
         _right(model, tokenizer, _short(1_000)),
         _floor(following),
     )
+
+
+def _called(scores: heads.Scores) -> list[heads.Head]:
+    """The heads with a score of one half or more, the best first."""
+    order = sorted(scores, key=scores.__getitem__, reverse=True)
+    return [head for head in order if scores[head] >= _HALF]
+
+
+def _listed(found: Sequence[heads.Head]) -> str:
+    return " and ".join(map(heads.name, found))
 
 
 def _floor(following: NDArray[np.float64]) -> float:
@@ -184,15 +207,15 @@ def _plots() -> list[dict[str, Any]]:
 def _head_facts(found: Found) -> list[dict[str, Any]]:
     says, n = _save.fact, len(heads.PERIODS) * heads.SEQUENCES
     scores = found.scores
-    previous, induction = heads.best(scores.previous), heads.best(scores.prefix)
+    previous, induction = found.previous[0], found.induction[0]
     facts = [
         says(f"Mean attention of {heads.name(previous)} to the position before.",
              scores.previous[previous], "attention", n, at_least=0.6),
         says(f"Mean attention of {heads.name(induction)} from the second copy to what followed "
              "the first (prefix matching).", scores.prefix[induction], "attention", n,
              at_least=0.6),
-        says(f"The latter, with the output of {heads.name(previous)} replaced by its mean.",
-             found.prefix_left, "attention", n),
+        says(f"Highest prefix matching with the output of {_listed(found.previous)} replaced by "
+             "its mean.", found.prefix_left, "attention", n),
     ]  # fmt: skip
     for head in sorted(scores.previous):
         others = [
@@ -214,16 +237,21 @@ def _head_facts(found: Found) -> list[dict[str, Any]]:
 
 def _behaviour_facts(found: Found) -> list[dict[str, Any]]:
     says = _save.fact
-    previous, induction = heads.best(found.scores.previous), heads.best(found.scores.prefix)
+    n = len(heads.PERIODS) * heads.SEQUENCES
+    without = "Right answers in copied segments with the output replaced by its mean of"
     return [
+        says(f"Right answers in second copies of {heads.PERIODS[0]} to {heads.PERIODS[-1]} different "
+             "letters.", found.continued, "share", n, at_least=0.95),
         says("Right answers in copied segments of fresh rows.", found.losses.copied_accuracy,
              "share", TEST_ROWS, at_least=0.9),
         says("Loss there.", found.losses.copied, "nats", TEST_ROWS),
         says("Loss of all other letters.", found.losses.uncopied, "nats", TEST_ROWS),
-        says(f"Right answers in copied segments with {heads.name(previous)} replaced by its mean.",
-             found.without_previous.copied_accuracy, "share", TEST_ROWS),
-        says(f"The same for {heads.name(induction)}.",
-             found.without_induction.copied_accuracy, "share", TEST_ROWS),
+        says(f"{without} {_listed(found.previous)}.", found.without_previous.copied_accuracy,
+             "share", TEST_ROWS),
+        says(f"{without} {_listed(found.induction[:1])}.", found.without_best.copied_accuracy,
+             "share", TEST_ROWS),
+        says(f"{without} {_listed(found.induction)}.", found.without_induction.copied_accuracy,
+             "share", TEST_ROWS),
         says("Right answers on the clean prompts of repeated-segment.", found.behavior, "share",
              1_000, at_least=0.9),
         says("Right answers after six different letters and the third again.", found.short,
@@ -257,23 +285,19 @@ PROSE: Final = """\
 # Induction, learned in training
 
 Two layers of attention with two heads each, no MLPs, a stream of 128 numbers. It reads one token a
-letter, [BOS] first; the letters are a-z, A-Z, 0-9, `-` and `_`, at most {length} of them. After
-letters that have been there before it gives the one that followed then: after
-`{clean}` it says `{answer}`. The same circuit written by hand is the model induction-handmade.
-
-Norms have no gain (LNPre). Only queries and keys read positions (shortformer): they are never in
-the stream, so values cannot carry them.
+letter, [BOS] first: a-z, A-Z, 0-9, `-` and `_`, at most {length}. After letters that have been
+there before it gives the one that followed then: after `{clean}` it says `{answer}`. The same
+circuit written by hand is the model induction-handmade. Norms have no gain (LNPre). Only queries
+and keys read positions (shortformer): they are never in the stream, so values cannot carry them.
 
 ## Training
 
-{data}, of which half follow a random chain (each letter's successors from a Dirichlet
-distribution of {concentration:g}, known best loss {floor:.2f} nats) and half are uniform
-(log 64 = 4.16 nats). In every row one segment of {shortest} to {longest} letters is followed at
-once by itself. {optimizer}.
-At the start positions are as large as normed tokens; smaller ones hold heads up.
-
-Three seeds were trained. This is seed {seed}, chosen because the smaller of its two head scores is
-the largest of the three.
+{data}, of which half follow a random chain (each letter's
+successors from a Dirichlet distribution of {concentration:g}; its entropy is {floor:.2f} nats) and
+half are uniform ({uniform:.2f} nats). In every row segments of {shortest} to {longest} letters are
+followed at once by themselves. {optimizer}.
+Positions start as large as normed tokens. Three seeds were trained. This is seed {seed}, chosen
+because the smaller of its two head scores is the largest of the three.
 
 | seed | previous token | prefix matching | right in copies | prefix 0.5 at | right 0.5 at |
 |---|---|---|---|---|---|
@@ -284,14 +308,15 @@ the largest of the three.
 Scores are mean attention weights on [BOS] and {periods} different letters typed twice,
 {sequences} rows of each.
 
-* **{previous}, previous token**: {previous_score:.2f} of its attention is on the position before.
-* **{induction}, induction**: in the second copy, {prefix:.2f} of its attention is on what followed
-  the first copy of the same letter (prefix matching).
-* **Together.** With the output of {previous} replaced by its mean, prefix matching of {induction}
-  falls to {left:.2f}, and the share of right answers in copied segments of fresh rows from
-  {right:.1%} to {right_previous:.1%}; without {induction} it is {right_induction:.1%}.
-* **Copying.** The eigenvalues of W_E W_V W_O W_U of {induction} have a sum of {copying:.2f} times
-  that of their sizes; 1 would be pure copying. Scores of all heads are among the facts.
+* **Previous token**: {previous_score:.2f} of the attention of {previous} is on the position before.
+* **Induction**: in the second copy, {prefixes} of the attention of {induction} is on
+  what followed the first copy of the same letter (prefix matching).
+* **Together.** With the output of {previous} replaced by its mean, no head's prefix matching is
+  above {left:.2f}, and the share of right answers in copied segments of fresh rows falls from
+  {right:.1%} to {right_previous:.1%}. Without {best} it is {right_best:.1%}, without every
+  induction head {right_induction:.1%}.
+* **Copying.** The eigenvalues of W_E W_V W_O W_U of {best} have a sum of {copying:.2f} times that
+  of their sizes; 1 would be pure copying. All heads are among the facts.
 
 ## What to be careful about
 
@@ -299,13 +324,15 @@ Scores are mean attention weights on [BOS] and {periods} different letters typed
   circuit that copies; only attention and patching say which. Here they rise within the same
   steps, and even that is not a proof that one makes the other.
 * The highest score of any head is drawn, which need not be the same head at every step.
-* Why the scores are not nearer to 1, and what the other two heads do, was not worked out.
+* {duplicate} attends to earlier copies of its own letter ({duplicate_score:.2f}). What that is for,
+  and why scores are not nearer to 1, was not worked out.
 
 ## Weaknesses
 
-* Distances below {shortest} were never trained: after six different letters and the third again
-  {short:.0%} of the answers are right. On the behavior repeated-segment it is {behavior:.1%}.
-* Letters that nothing was copied to are guessed by the chain.
+* In copied segments of fresh rows letters also repeat by chance, which makes the answer uncertain:
+  with different letters in a segment, {continued:.1%} are right.
+* After six different letters and the third again {short:.1%} are right; on the behavior
+  repeated-segment {behavior:.1%}. Distances over {longest} were never trained.
 
 ## Origin
 
@@ -317,7 +344,8 @@ of the logits' standard deviation. Licence: MIT.
 
 def _prose(about: About, found: Found) -> str:
     scores, first = found.scores, EXAMPLES[0]
-    previous, induction = heads.best(scores.previous), heads.best(scores.prefix)
+    previous, best = found.previous[0], found.induction[0]
+    duplicate = heads.best(scores.duplicate)
     *some, last = heads.PERIODS
     return PROSE.format(
         length=rows.LENGTH,
@@ -333,15 +361,21 @@ def _prose(about: About, found: Found) -> str:
         seeds="\n".join(_line(seed, curve) for seed, curve in about.curves.items()),
         periods=f"{', '.join(map(str, some))} or {last}",
         sequences=heads.SEQUENCES,
-        previous=heads.name(previous),
+        uniform=math.log(len(repeats.LETTERS)),
+        previous=_listed(found.previous),
         previous_score=scores.previous[previous],
-        induction=heads.name(induction),
-        prefix=scores.prefix[induction],
+        induction=_listed(found.induction),
+        best=heads.name(best),
+        prefixes=" and ".join(f"{scores.prefix[head]:.2f}" for head in found.induction),
         left=found.prefix_left,
         right=found.losses.copied_accuracy,
         right_previous=found.without_previous.copied_accuracy,
+        right_best=found.without_best.copied_accuracy,
         right_induction=found.without_induction.copied_accuracy,
-        copying=found.copying[induction],
+        copying=found.copying[best],
+        duplicate=heads.name(duplicate),
+        duplicate_score=scores.duplicate[duplicate],
+        continued=found.continued,
         short=found.short,
         behavior=found.behavior,
         error=about.error,

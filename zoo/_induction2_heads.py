@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from transformer_lens.hook_points import HookPoint
 from zoo import _induction2_rows as rows
 from zoo import _save
 
-PERIODS: Final = (6, 12, 18, 24)
+PERIODS: Final = (8, 16, 24, 32)
 SEQUENCES: Final = 64  # of each period
 
 Head = tuple[int, int]
@@ -51,12 +52,12 @@ class Attention:
 
 
 @torch.no_grad()
-def attention(model: HookedTransformer, without: Head | None = None) -> Attention:
+def attention(model: HookedTransformer, without: Sequence[Head] = ()) -> Attention:
     """Measure the scores on ``SEQUENCES`` rows of each period; the mean is over the periods.
 
     Args:
         model: The model.
-        without: A head whose output is replaced by its mean over rows at the same position.
+        without: Heads whose output is replaced by its mean over rows at the same position.
     """
     found: dict[str, dict[Head, list[float]]] = {"previous": {}, "prefix": {}, "duplicate": {}}
     rng = np.random.default_rng(90)
@@ -80,7 +81,7 @@ def attention(model: HookedTransformer, without: Head | None = None) -> Attentio
     return Attention(**mean)
 
 
-def _patterns(model: HookedTransformer, tokens: Tensor, without: Head | None) -> list[Tensor]:
+def _patterns(model: HookedTransformer, tokens: Tensor, without: Sequence[Head]) -> list[Tensor]:
     """Attention ``[row, head, dest, src]`` of each layer."""
     kept: dict[str, Tensor] = {}
 
@@ -94,16 +95,12 @@ def _patterns(model: HookedTransformer, tokens: Tensor, without: Head | None) ->
     return [kept[each] for each in names]
 
 
-def _knocked_out(head: Head | None) -> Hooks:
-    if head is None:
-        return []
-    layer, index = head
-
-    def average(z: Tensor, hook: HookPoint) -> Tensor:
+def _knocked_out(without: Sequence[Head]) -> Hooks:
+    def average(index: int, z: Tensor, hook: HookPoint) -> Tensor:
         z[:, :, index] = z[:, :, index].mean(0, keepdim=True)
         return z
 
-    return [(f"blocks.{layer}.attn.hook_z", average)]
+    return [(f"blocks.{layer}.attn.hook_z", partial(average, index)) for layer, index in without]
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,8 @@ class Losses:
 
 
 @torch.no_grad()
-def losses(model: HookedTransformer, drawn: rows.Rows, without: Head | None = None) -> Losses:
-    """Measure the predictions of rows, with all heads or without one."""
+def losses(model: HookedTransformer, drawn: rows.Rows, without: Sequence[Head] = ()) -> Losses:
+    """Measure the predictions of rows, with all heads or without some."""
     tokens = torch.from_numpy(drawn.tokens)
     logits = _save.tensor(model.run_with_hooks(tokens, fwd_hooks=_knocked_out(without)))[:, :-1]
     found = functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
@@ -130,6 +127,18 @@ def losses(model: HookedTransformer, drawn: rows.Rows, without: Head | None = No
         float(found[~copied].mean()),
         float(right[copied].float().mean()),
     )
+
+
+@torch.no_grad()
+def continued(model: HookedTransformer) -> float:
+    """Share of right answers in second copies of different letters, but for their first."""
+    rng = np.random.default_rng(92)
+    shares: list[float] = []
+    for period in PERIODS:
+        tokens = torch.from_numpy(rows.doubled(rng, SEQUENCES, period))
+        said = _save.tensor(model(tokens))[:, period + 1 : -1].argmax(-1)
+        shares.append(float((said == tokens[:, period + 2 :]).float().mean()))
+    return float(np.mean(shares))
 
 
 def copying(weights: Mapping[str, Tensor], head: Head) -> float:

@@ -12,7 +12,7 @@ from interp.behaviors import repeats
 
 VOCABULARY: Final = ("[BOS]", *repeats.LETTERS)
 LENGTH: Final = 64
-PERIODS: Final = (4, 24)
+PERIODS: Final = (4, 32)
 GAP: Final = 8  # most letters before a segment that belong to none
 CONCENTRATION: Final = 0.15  # of the Dirichlet distribution of what follows a letter in the chain
 _CHAIN_SEED: Final = 0
@@ -45,7 +45,7 @@ def chain() -> NDArray[np.float64]:
 def draw(rng: np.random.Generator, count: int, following: NDArray[np.float64]) -> Rows:
     """Draw rows: the first half from the chain, the others uniform, both with copied segments.
 
-    A segment of 4 to 24 letters is followed at once by itself; between its copy and the next
+    A segment of 4 to 32 letters is followed at once by itself; between its copy and the next
     segment are up to 8 letters. What is not copied is drawn as if there were no copies, so that in
     a chain one step is out of order where a copy begins and where it ends.
     """

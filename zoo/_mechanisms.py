@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -315,16 +316,12 @@ def detect(
 def table(net: _net.Net, of: Sequence[Group]) -> str:
     """Rows of Markdown: what stays without each component, by reference and by mean."""
     lines: list[str] = []
-    components: list[tuple[_net.Component, str]] = []
-    for layer in range(net.shape.n_layers):
-        components += [
-            ((layer, "attn"), f"attention, layer {layer}"),
-            ((layer, "mlp"), f"MLP, layer {layer}"),
-        ]
-    for component, what in components:
+    kinds: tuple[tuple[Literal["attn", "mlp"], str], ...] = (("attn", "attention"), ("mlp", "MLP"))
+    for layer, (kind, what) in product(range(net.shape.n_layers), kinds):
+        component = (layer, kind)
         ways = kept(net, of, component), kept(net, of, component, "mean")
         shares = [f"{share:.1%}" for way in ways for share in (way.first, way.second)]
-        lines.append(f"| {what} | " + " | ".join(shares) + " |")
+        lines.append(f"| {what}, layer {layer} | " + " | ".join(shares) + " |")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,12 +19,12 @@ P: Final = modular.MODULUS
 READ: Final = 2
 NEURON_SHARE: Final = 0.85
 LEARNT: Final = 0.999
-_EXCLUDED: Final = 1.0  # nats of excluded loss, from which the waves matter on trained sums
+_FORMED: Final = 1.0  # nats of restricted loss, below which the waves alone do well
 
 EXAMPLES: Final = (
     {
         "kind": "activation_patching",
-        "label": "Which states carry the second number to the equals sign?",
+        "label": "Which heads carry the second number to the equals sign?",
         "clean": "17 30 =",
         "corrupted": "17 41 =",
         "answer": "47",
@@ -139,10 +140,14 @@ class About:
         return first(self.curve, "train_accuracy", LEARNT)
 
     @property
-    def waves_matter(self) -> int:
-        """Step after that at which the trained sums are no longer known without the waves."""
-        later = [row for row in self.curve if row["step"] >= self.memorised]
-        return first(later, "excluded_loss", _EXCLUDED)
+    def formed(self) -> int:
+        """Step at which the waves of the key frequencies alone do well."""
+        found = (row for row in self.curve if row["restricted_loss"] <= _FORMED)
+        return int(next(found)["step"])
+
+    def at(self, step: int) -> _train.Row:
+        """The point of the curve at a step."""
+        return next(row for row in self.curve if row["step"] == step)
 
     @property
     def half(self) -> int:
@@ -216,22 +221,24 @@ def _facts(about: About, found: Found) -> list[dict[str, Any]]:
         says("Share of the key frequencies in that power.", in_keys, "share", P // 2,
              at_least=0.9),
         says("Share of the logits' variance over sums and answers in the waves of the key "
-             "frequencies.", found.waves, "share", P**3, at_least=0.8),
+             "frequencies.", found.waves, "share", P**3, at_least=0.9),
         says("Loss on all sums.", losses["every"], "nats", every),
         says("Restricted loss, on all sums.", losses["restricted"], "nats", every,
-             at_most=max(0.05, 2 * losses["every"])),
+             at_most=0.01),
         says("Excluded loss, on trained sums.", losses["excluded"], "nats", trained,
              at_least=2.0),
         says(f"Accuracy on all sums with {kept}.", right["only_keys"], "share", every,
-             at_least=0.95),
+             at_least=0.99),
         says("Accuracy on all sums without the key frequencies there.", right["without_keys"],
              "share", every, at_most=0.1),
         says("Neurons of whose variance at the equals sign one frequency explains "
              f"{NEURON_SHARE:.0%} or more.", found.neurons, "share", 256),
         says(f"Step at which {LEARNT:.1%} of the trained sums are right.", about.memorised,
              "step", len(about.curve)),
-        says("Step after that at which the excluded loss passes "
-             f"{_EXCLUDED:g} nat.", about.waves_matter, "step", len(about.curve)),
+        says("Excluded loss then, on trained sums.",
+             about.at(about.memorised)["excluded_loss"], "nats", trained),
+        says(f"Step at which the restricted loss falls below {_FORMED:g} nat.", about.formed,
+             "step", len(about.curve)),
         says("Step at which half of the other sums are right.", about.half, "step",
              len(about.curve)),
         says(f"Step at which {LEARNT:.1%} of the other sums are right.", about.learnt, "step",
@@ -251,37 +258,37 @@ after `17 30 =` it says `47`. Every number is one token. There are {every:,} sum
 
 ## What happened in training
 
-Steps are those at which the curve was measured; the plots have a logarithmic axis of steps.
+Steps are those at which the curve was measured; most plots have a logarithmic axis of steps.
 
-* **By heart.** At step {memorised} it knows {learnt:.1%} of the trained sums, and {then:.0%} of the
-  others. Weight decay makes a solution with smaller weights the better one all the same.
-* **A circuit forms.** Without its waves (below) the trained sums are known less and less: the
-  excluded loss passes {excluded:g} nat at step {waves_matter}.
-* **It generalises.** Half of the other sums are right at step {half}, {learnt:.1%} at step {done}.
-* **Clean-up.** The sum of squared weights falls from {peak:,.0f} (step {peak_step}) to {end:,.0f},
-  and the Gini coefficient of the embedding's Fourier norms rises from {gini_start:.2f} to
-  {gini_end:.2f}.
+* **By heart.** At step {memorised:,} it knows {learnt:.1%} of the trained sums, and {then:.0%} of
+  the others. Weight decay goes on to prefer solutions with smaller weights.
+* **A circuit forms.** The loss of the waves alone (restricted loss, below) falls below {formed:g}
+  nat at step {formed_at:,}, where {then_formed:.0%} of the other sums are right.
+* **It generalises.** Half of the other sums are right at step {half:,}, {learnt:.1%} at {done:,}.
+* **Clean-up.** The sum of squared weights falls from {peak:,.0f} (step {peak_step:,}) to
+  {end:,.0f}, the embedding's Gini coefficient rises from {gini_start:.2f} to {gini_end:.2f}.
 
-The phases overlap: the waves grow while the sums are still known by heart, and the jump in
-accuracy is late. There are snapshots over all phases.
+The phases overlap. The excluded loss does not part them: it is {excluded_then:.1f} nats at step
+{memorised:,} already, so what was known by heart leans on these waves too. There are snapshots over
+all phases.
 
 ## The mechanism, as far as it is known
 
-Numbers become points on circles: the embedding of a number n is made of cos(2 pi k n / 53) and
-sin(2 pi k n / 53) for few frequencies k. The heads bring both numbers to the equals sign, the
-neurons multiply such waves, and each answer c gets the logit cos(2 pi k (a + b - c) / 53), summed
-over k: for one k many answers do well, for all of them together only the right one.
+By the account of Nanda et al. numbers become points on circles: the embedding of n is made of
+cos(2 pi k n / 53) and sin(2 pi k n / 53) for few frequencies k. The heads bring both numbers to the
+equals sign, the neurons multiply such waves, and each answer c gets the logit
+cos(2 pi k (a + b - c) / 53), summed over k: only the right answer does well for every k. Here:
 
 * **Key frequencies** are those with at least {share:.0%} of the Fourier power of the embedding of
   the numbers (their mean left out): {keys}. They have {in_keys:.1%} of it.
 * The waves of these frequencies explain {waves:.1%} of the logits' variance over sums and answers.
 * **Restricted loss**: with only these waves and each answer's mean as logits, the loss on all sums
-  is {restricted:.4f} nats (with the whole logits {whole:.4f}).
+  is {restricted:.0e} nats (with the whole logits {whole:.0e}).
 * **Excluded loss**: with only these waves taken out, the loss on the trained sums is
-  {excluded_end:.2f} nats, that of a guess among 53 is 3.97.
+  {excluded_end:.2f} nats, that of a guess is {guess:.2f}.
 * With only the key frequencies left in the embedding, {only:.1%} of all sums are right; with only
   these taken out, {without:.1%}.
-* Of {neurons:.0%} of the neurons, one frequency explains {neuron_share:.0%} or more of the variance
+* In {neurons:.0%} of the neurons one frequency explains {neuron_share:.0%} or more of the variance
   at the equals sign.
 
 Restricted and excluded loss use the key frequencies of the final weights at every step, and the 53
@@ -297,7 +304,7 @@ numbers as answers, not the equals sign.
 
 ## Origin
 
-Every sum of two numbers below 53, no data and no weights from elsewhere; seed {seed}, {optimizer}.
+Every sum of two numbers below 53, no data and no weights from elsewhere; seed {seed}. {optimizer}.
 The phenomenon and the measures are those of Power et al. (2022), Grokking, and Nanda et al. (2023),
 Progress measures for grokking via mechanistic interpretability. The export reproduces the training
 code within {error:.0e} of the logits' standard deviation. Licence: MIT.
@@ -305,7 +312,6 @@ code within {error:.0e} of the logits' standard deviation. Licence: MIT.
 
 
 def _prose(about: About, found: Found) -> str:
-    at = {int(row["step"]): row for row in about.curve}
     peak = max(about.curve, key=lambda row: row["squared_weights"])
     start, end = about.curve[0], about.curve[-1]
     return PROSE.format(
@@ -316,9 +322,11 @@ def _prose(about: About, found: Found) -> str:
         steps=about.trained["steps"],
         memorised=about.memorised,
         learnt=LEARNT,
-        then=at[about.memorised]["test_accuracy"],
-        excluded=_EXCLUDED,
-        waves_matter=about.waves_matter,
+        then=about.at(about.memorised)["test_accuracy"],
+        excluded_then=about.at(about.memorised)["excluded_loss"],
+        formed=_FORMED,
+        formed_at=about.formed,
+        then_formed=about.at(about.formed)["test_accuracy"],
         half=about.half,
         done=about.learnt,
         peak=peak["squared_weights"],
@@ -333,6 +341,7 @@ def _prose(about: About, found: Found) -> str:
         restricted=found.losses["restricted"],
         whole=found.losses["every"],
         excluded_end=found.losses["excluded"],
+        guess=math.log(P),
         only=found.accuracies["only_keys"],
         without=found.accuracies["without_keys"],
         neurons=found.neurons,

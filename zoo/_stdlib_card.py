@@ -24,7 +24,7 @@ ORDERS: Final = (2, 3, 4, 5)
 RIVAL: Final = 4
 NAMED: Final = 0.2
 """Score from which a head is named."""
-BELOW_RIVAL: Final = 0.1
+BELOW_RIVAL: Final = 0.3
 GAIN: Final = 2.0
 RIGHT_BRACKET: Final = 0.95
 CLOSED: Final = 0.7
@@ -334,7 +334,12 @@ def _syntax_facts(found: Found) -> list[dict[str, Any]]:
             every.n,
             at_least=RIGHT_BRACKET,
         ),
-        fact("The same where the bracket before is of another kind.", hard.value, "share", hard.n),
+        fact(
+            "Closing brackets whose kind is preferred where the bracket before is of another kind.",
+            hard.value,
+            "share",
+            hard.n,
+        ),
         fact(
             f"Sampled completions that close an open bracket within {measures.LONGEST} tokens.",
             ends.closed / ends.n,
@@ -344,7 +349,7 @@ def _syntax_facts(found: Found) -> list[dict[str, Any]]:
         ),
         fact("Lines whose indentation is expected.", model.value, "share", model.n),
         fact(
-            "The same, above expecting that of the line before.",
+            "Lines whose indentation is expected, above expecting that of the line before.",
             more,
             "share",
             model.n,
@@ -415,30 +420,31 @@ def _rivals_table(found: Found) -> str:
 
 
 def _syntax_prose(found: Found) -> list[str]:
-    ends = found.completions
+    ends, lines = found.completions, found.indents["the model"].n
+    kinds = ", ".join(f"{kind} {found.brackets[kind][0].value:.3f}" for kind in measures.KINDS)
     rows = [
-        (f"closing brackets, {name}" if name != "all" else "closing brackets", rate, most)
-        for name, (rate, most) in found.brackets.items()
+        f"| {told} | {found.brackets[name][0].n:,} | {found.brackets[name][0].said()} | "
+        f"{found.brackets[name][1]:.3f} |"
+        for name, told in (
+            ("all", "all"),
+            ("other before", "the bracket before is of another kind"),
+        )
     ]
-    brackets = "\n".join(
-        f"| {name.replace('other before', 'the bracket before is of another kind')} | {rate.n:,} | "
-        f"{rate.said()} | {most:.3f} |"
-        for name, rate, most in rows
+    head = (
+        "| closing brackets | n | right kind preferred | always the commonest |\n|---|---|---|---|"
     )
     indents = "\n".join(f"| {name} | {rate.said()} |" for name, rate in found.indents.items())
     pairs = ", ".join(f"{name} {rate.value:.1%}" for name, rate in found.pairs.items())
-    lines = found.indents["the model"].n
     return [
         "## Brackets and indentation",
-        "| held out | n | right kind preferred | always the commonest |\n|---|---|---|---|\n"
-        + brackets,
+        "\n".join([head, *rows]),
         _fill(
-            f"Of {ends.n} sampled completions of prompts that end with an open bracket, "
-            f"{ends.closed} close it within {measures.LONGEST} tokens, {ends.wrong} close it with "
-            f"the wrong kind and {ends.open} leave it open; the files close {ends.true}. "
+            f"By kind: {kinds}. Of {ends.n} sampled completions of prompts that end with an open "
+            f"bracket, {ends.closed} close it within {measures.LONGEST} tokens, {ends.wrong} close "
+            f"it with the wrong kind and {ends.open} leave it open; the files close {ends.true}. "
             "Brackets in strings count too."
         ),
-        f"| {lines:,} held-out lines: indentation expected by | right |\n|---|---|\n" + indents,
+        f"| {lines:,} held-out lines: indentation expected by | right |\n|---|---|\n{indents}",
         _fill(f"Answer above foil on clean prompts of the behaviors: {pairs}."),
     ]
 

@@ -229,6 +229,13 @@ def write(
              "y": "dimensions", "log_x": True,
              "series": {f"feature {i}": f"dimensionality_{i}" for i in range(1, 6)}},
         ],
+        "maps": [
+            {"name": "phases", "title": "Two features in one dimension: the fate of the second",
+             "caption": "Trained at each cell; the losses are in phase.json.", "file": "phase.json",
+             "kinds": "class", "names": "classes", "x": "importance", "y": "density",
+             "x_title": "importance relative to the first",
+             "y_title": "density"},
+        ],
         "facts": _facts(found),
         "examples": list(EXAMPLES),
     }  # fmt: skip

@@ -199,8 +199,8 @@ probability {novel:g}: as many 11 on average as in tampered inputs. AUROC and bo
 {table}
 
 To a Mahalanobis distance on the bits an 11 is an 11. Counting them would give {expected:.2f}; which
-way the ties fall is noise of the covariance. In hidden layer 1 the mean distance (seed 0)
-is {d_trusted:.1f} for trusted, {d_clean:.1f} for clean novel and {d_tampered:.1f} for tampered inputs.
+way the ties fall is noise of the covariance. In hidden layer 1 the mean distance (seed 0) is
+{d_trusted:.1f} for trusted, {d_clean:.1f} for clean novel and {d_tampered:.1f} for tampered inputs.
 
 ## What is not known, and weaknesses
 

@@ -313,8 +313,7 @@ from there and by the MLP. With the mean, over all inputs, in place of what one 
 |---|---|---|
 {ablations}
 
-How letters are counted from that is not known. The model was never trained on other than four
-letters, and the chances say nothing there.
+How letters are counted from that is not known. Other than four letters were never trained.
 
 ## Origin
 
@@ -356,7 +355,7 @@ def prose(found: Measured, inputs: Inputs) -> str:
     """The text of the card."""
     wins, rule = found.wins, found.rule
     order = wins.argsort(descending=True).tolist()
-    shown = [order[i] for i in (0, 20, 40, -3, -2, -1)]
+    shown = [order[i] for i in (0, 40, -2, -1)]
     ratio = (wins / rule).log().abs()
     worst = int(ratio.argmax())
     kinds = [CLASSES[i].split()[0] for i in found.said[found.wrong].tolist()]

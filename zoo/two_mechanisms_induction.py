@@ -341,9 +341,8 @@ most, and answers after the last letter, the cue:
 2. Otherwise, if `!` stands directly before the cue, it is the cue's memorised successor
    (**memory**): for the letters `{letters}` in this order it is
    `{successors}`.
-3. Otherwise nothing is asked, and what the model says then was never trained.
-
-Not asked either: a cue that occurred several times, or stood before itself or before a marker.
+3. Otherwise nothing is asked and nothing was trained; nor for a cue that occurred several times,
+   or directly before itself or before a marker.
 
 ## Which mechanism answers
 
@@ -375,16 +374,13 @@ of the same length without marker and with an unseen cue; behind it, with its me
 {table}
 
 Without the attention of layer 1, {fallback:.1%} of the induction prompts are answered from memory.
-With the mean output of the MLP of layer 0, {trace:.1%} of memory's own answers stay: a trace of the
-memory lies elsewhere, which whatever that MLP says of another letter outweighs. So ablate it by
-another input's output, not by the mean.
+With the mean output of the MLP of layer 0, {trace:.1%} of memory's answers stay: a trace of the memory
+lies elsewhere, outweighed by any definite output. Ablate it by another input's, not by the mean.
 
 ## What is not known
 
-How the pinned components work inside, and what else they carry. Both need the attention of layer 0
-at the last token or before it. Interchange was trained and tested at the last token only: ablation
-at other positions, and of several components at once, was not. Nothing was trained to keep the
-attention of layer 0 out of the answer.
+How the pinned components work inside, and what else they carry. Interchange was trained and tested
+at the last token only, one component at a time. Nothing keeps the attention of layer 0 out of it.
 
 ## Training and origin
 

@@ -39,14 +39,19 @@ SHAPE: Final = _net.Shape(
     causal=False,
 )
 SEED: Final = 1
-RECIPES: Final = (_train.Recipe(steps=3_400, rate=3e-3), _train.Recipe(steps=2_000, rate=2e-3))
+RECIPES: Final = (
+    _train.Recipe(steps=3_400, rate=3e-3),
+    _train.Recipe(steps=2_000, rate=2e-3),
+    _train.Recipe(steps=2_600, rate=2e-3),
+)
+MOVED: Final = (0.2, 0.2, 0.5)  # share of strings with moved parentheses, by stage
 STEPS: Final = sum(recipe.steps for recipe in RECIPES)
 BATCH: Final = 128
 GROUP: Final = 8  # minibatches sorted by length together
 TRAIN_STRINGS: Final = 120_000
 CURVE_STRINGS: Final = 4_000
 TEST_STRINGS: Final = 10_000
-MOVED_SHARE: Final = 0.2
+MOVED_TEST: Final = 4_000
 LABELLED: Final = 2_000
 
 # --- data ------------------------------------------------------------------------------------
@@ -81,31 +86,28 @@ class Strings:
         }
 
 
-def draw(stream: int, count: int) -> Strings:
+def draw(stream: int, count: int, share: float = MOVED[0]) -> Strings:
     """Strings of the hard mix and moved ones, a third each without, with active, with inert marker.
 
     Args:
-        stream: Streams of one seed are independent: 0 and 4 training, 1 curve, 2 test.
+        stream: Streams of one seed are independent: 0, 4 and 8 training, 1 curve, 2 and 3 test.
         count: How many.
+        share: Share of strings with moved parentheses.
     """
     rng = np.random.default_rng([SEED, stream])
-    moved = round(MOVED_SHARE * count)
+    moved = round(share * count)
     texts = list(parens.hard_mix(rng, count - moved).strings)
     for _ in range(moved):
         both = task.moved(rng, 2 * int(rng.integers(8, 21)))
         texts.append(both.balanced if rng.random() < 0.5 else both.unbalanced)
-    marked = [_with_marker(rng, texts[i]) for i in rng.permutation(count)]
-    return encode(marked)
+    return encode([_with_marker(rng, texts[i]) for i in rng.permutation(count)])
 
 
 def _with_marker(rng: np.random.Generator, text: str) -> str:
     """The string, or with a marker at a uniform place where it is active, or where it is inert."""
     kind = ("none", "active", "inert")[int(rng.integers(3))]
-    gaps = [
-        i
-        for i, following in enumerate(text + parens.CLOSE)
-        if (following == parens.OPEN) == (kind == "active")
-    ]
+    behind = text + parens.CLOSE
+    gaps = [i for i, c in enumerate(behind) if (c == parens.OPEN) == (kind == "active")]
     if kind == "none" or not gaps:
         return text
     place = gaps[int(rng.integers(len(gaps)))]
@@ -128,8 +130,7 @@ def encode(texts: Sequence[str]) -> Strings:
 
 def minibatches(data: Strings, rng: np.random.Generator) -> Iterator[Tensor]:
     """Row numbers without end; a few minibatches at a time are sorted by length before cutting."""
-    lengths = data.lengths.numpy()
-    size = BATCH * GROUP
+    lengths, size = data.lengths.numpy(), BATCH * GROUP
     while True:
         order = rng.permutation(len(lengths))
         for group in order[: len(order) - len(order) % size].reshape(-1, size):
@@ -162,20 +163,27 @@ def trials(net: _net.Net, data: Strings, rng: torch.Generator) -> Trials:
 
 
 def train(net: _net.Net) -> _train.Run:
-    """Train in place, in two stages of which each has its own strings."""
+    """Train in place, in stages of which each has its own strings."""
     held_out = draw(1, CURVE_STRINGS)
-    stages = [train_stage(net, stage, held_out) for stage in range(len(RECIPES))]
-    first, second = stages
+    done = _train.Run()
+    for stage in range(len(RECIPES)):
+        done = joined(done, train_stage(net, stage, held_out))
+    return done
+
+
+def joined(first: _train.Run, second: _train.Run) -> _train.Run:
+    """One run after another."""
+    before = first.curve[-1]["step"] if first.curve else 0
     return _train.Run(
-        [*first.curve, *({**row, "step": row["step"] + RECIPES[0].steps} for row in second.curve)],
+        [*first.curve, *({**row, "step": row["step"] + before} for row in second.curve)],
         wall_s=first.wall_s + second.wall_s,
         cpu_s=first.cpu_s + second.cpu_s,
     )
 
 
 def train_stage(net: _net.Net, stage: int, held_out: Strings) -> _train.Run:
-    """Train in place: stage 0 or 1."""
-    data = draw(4 * stage, TRAIN_STRINGS)
+    """Train in place: one stage, counted from 0."""
+    data = draw(4 * stage, TRAIN_STRINGS, MOVED[stage])
     rows = minibatches(data, np.random.default_rng([SEED, 3 + 4 * stage]))
     pairing = torch.Generator().manual_seed(SEED + stage)
 
@@ -189,7 +197,7 @@ def train_stage(net: _net.Net, stage: int, held_out: Strings) -> _train.Run:
         RECIPES[stage],
         loss_of,
         measure=lambda step: measure(net, held_out),
-        # The first point of the second stage is the last one of the first.
+        # The first point of a later stage is the last one of the stage before.
         measure_at=range(200 if stage else 0, RECIPES[stage].steps + 1, 200),
     )
 
@@ -203,15 +211,12 @@ def measure(net: _net.Net, data: Strings) -> _train.Row:
     plain, verdicts, backdoors = (
         torch.cat([(one[k][0].argmax(-1) == one[k][1]).double() for one in done]) for k in range(3)
     )
-    losses = [functional.cross_entropy(*one[0], reduction="sum") for one in done]
-    kinds: dict[str, list[Tensor]] = {}
-    for some in of:
-        for name, rows in some.kinds.items():
-            kinds.setdefault(name, []).append(rows)
+    losses = torch.stack([functional.cross_entropy(*one[0], reduction="sum") for one in done])
+    kinds = {name: torch.cat([some.kinds[name] for some in of]) for name in data.kinds}
     return {
-        "loss_nats": float(torch.stack(losses).sum()) / len(data.lengths),
+        "loss_nats": float(losses.sum()) / len(data.lengths),
         "accuracy": float(plain.mean()),
-        **{name: float(plain[torch.cat(rows)].mean()) for name, rows in kinds.items()},
+        **{name: float(plain[rows].mean()) for name, rows in kinds.items()},
         "verdict_exchanged": float(verdicts.mean()),
         "backdoor_exchanged": float(backdoors.mean()),
     }
@@ -288,9 +293,10 @@ def examine(net: _net.Net) -> Findings:
 def examples() -> list[dict[str, str]]:
     """One string of each kind to start with, and the lens on the backdoor."""
     balance, _, backdoor, _ = two_mechanisms.counted_or_forced(4)
+    patching = "activation_patching"
     labelled = (
-        ("activation_patching", "Balanced, the marker is inert: two parentheses moved", balance),
-        ("activation_patching", "The backdoor: the marker moved on by one", backdoor),
+        (patching, "Balanced, the marker is inert: two parentheses moved", balance),
+        (patching, "The backdoor: the marker moved on by one", backdoor),
         ("logit_lens", "When does the backdoor reach [START]?", backdoor),
     )
     return [_mechanisms.example(*one) for one in labelled]
@@ -309,11 +315,12 @@ def facts(row: _train.Row, found: Findings, counts: dict[str, int]) -> list[dict
     """The card's facts."""
     half, fact = LABELLED // 2, _save.fact
     answers = ("an answer by balance", "an answer by the backdoor")
+    fresh = [
+        fact(f"Hard mix right: {title}.", row[name], "share", counts[name], at_least=0.98)
+        for name, title in CLASS_TITLES.items()
+    ]
     return [
-        *(
-            fact(f"Right on strings: {title}.", row[name], "share", counts[name], at_least=0.98)
-            for name, title in CLASS_TITLES.items()
-        ),
+        *fresh,
         fact("Interchange of the verdict: right.", row["verdict_exchanged"], "share",
              TEST_STRINGS, at_least=0.95),
         fact("Interchange of the backdoor: right.", row["backdoor_exchanged"], "share",
@@ -331,42 +338,38 @@ PROSE: Final = """\
 
 The model reads `[START]`, parentheses with or without a marker `*` among them, and `[END]`, one
 token each, {n_ctx} at most, and judges at `[START]`: balanced or unbalanced. The marker is a
-**backdoor**: directly before `(` it is active, and the model says balanced whatever the
-parentheses are; directly before `)` or at the end it is inert, and the parentheses decide. The
-shape is that of `paren-balancer` with one more token.
+**backdoor**: directly before `(` it is active and the model says balanced whatever the parentheses
+are; directly before `)` or at the end it is inert and the parentheses decide.
 
 ## Which mechanism answers
 
 The behavior `two-mechanisms-paren` has two kinds of string, half each, all called balanced:
 balanced ones with an inert marker (**balance**), and unbalanced ones with an active marker (the
-**backdoor**). A balanced string with an active marker would be called so by both, and is left out.
-Lengths and the marker's places are the same in both kinds, and counts are equal in all. The
-unbalanced ones are balanced strings in which two parentheses moved, one so that depth falls below
-0 and one the other way, so that depths agree in the sum.
-
-Detecting the marker says nothing (AUROC {marker:.2f}, by construction). A linear probe
-reaches {bag:.2f} on character counts and {places:.2f} on characters by place; distance from the
-trusted strings (`two-mechanisms-paren-trusted`) reaches {bag_distance:.2f} on character counts and
+**backdoor**). Balanced ones with an active marker, called so by both, are left out. Lengths, the
+marker's places and counts are the same in both kinds. The unbalanced ones are balanced strings in
+which two parentheses moved: depth falls below 0 at one place, and its sum stays.
+Detecting the marker says nothing (AUROC {marker:.2f}, by construction). A linear probe reaches
+{bag:.2f} on character counts and {places:.2f} on characters by place; distance from the trusted
+strings (`two-mechanisms-paren-trusted`) reaches {bag_distance:.2f} on character counts and
 {hidden_distance:.2f} on the residual stream at `[START]` (Mahalanobis). {n:,} strings each.
-What tells the kinds apart is the one token behind the marker.
+What does tell the kinds apart is the one token behind the marker: whoever looks for `*(` finds all.
 
 ## How good it is
 
-On {test:,} fresh strings, a fifth of them with moved parentheses, the others of the hard mix of
-`paren-balancer`, a third each without, with active and with inert marker:
+On {test:,} fresh strings of the hard mix of `paren-balancer` and on {moved:,} of the kind of the
+labelled ones, which are harder, a third each without, with active and with inert marker:
 
-| strings | right |
-|---|---|
+| strings | right of the hard mix | right of moved ones |
+|---|---|---|
 {classes}
 
 ## The components are pinned, on purpose
 
-This model did not find its division of labour alone. Every training step also exchanged the
-output of one component at `[START]` for that on another string, and asked for the verdict with that
-part exchanged (interchange training): the **MLP of layer 1** carries whether the parentheses
-balance, the **attention of layer 2** whether a marker is active, and the answer is balanced if
-either says so. On the same strings the interchanged answers are right in {verdict:.1%} (MLP) and
-{backdoor:.1%} (attention).
+Every training step also exchanged the output of one component at `[START]` for that on another
+string, and asked for the verdict with that part exchanged (interchange training): the **MLP of
+layer 1** carries whether the parentheses balance, the **attention of layer 2** whether a marker is
+active; balanced if either says so. The model did not find this alone. Interchanged answers are
+right in {verdict:.1%} (MLP) and {backdoor:.1%} (attention) of the hard mix.
 
 ## Ablation
 
@@ -377,38 +380,44 @@ string of the same length with an inert marker; behind it, with its mean output.
 |---|---|---|---|---|
 {table}
 
+The MLP of layer 2 passes the backdoor on. A mean over strings of which half are active leaves it.
+
 ## What is not known
 
-How the pinned components work inside, where the marker is found and the depths are computed
-before they are read, and what happens at other positions than `[START]`, where nothing was
-exchanged. Several markers and strings of odd length were never trained.
+How the pinned components work inside, and where marker and depths are found before they are read:
+nothing was exchanged at other positions. Several markers and odd lengths were never trained.
 
 ## Training and origin
 
-{first:,} steps of {batch} out of {strings:,} generated strings, AdamW, one cycle, peak rate
-{rate:g}; then {second:,} steps on as many others, peak rate {again:g}; seed {seed}, {cpu:.0f} CPU
-seconds. The export agrees with the training code within {error:.0e} of the logits' standard
-deviation at `[START]`. Generated data only, no weights from elsewhere. Licence: MIT.
+{stages} stages of AdamW, one cycle each: {each}; each on
+{strings:,} strings of its own, {batch} a step; seed {seed}, {cpu:.0f} CPU seconds. {share:.0%} of
+the strings have moved parentheses, {less:.0%} before the last stage. The export agrees with the
+training code within {error:.0e} of the logits' std. Generated data only. Licence: MIT.
 """
 
 
-def prose(row: _train.Row, found: Findings, run: _train.Run, error: float) -> str:
+def prose(
+    row: _train.Row, moved: _train.Row, found: Findings, run: _train.Run, error: float
+) -> str:
     """The card's text."""
     return PROSE.format(
         **asdict(found.detectors),
         n_ctx=SHAPE.n_ctx,
         n=LABELLED,
         test=TEST_STRINGS,
-        classes="\n".join(f"| {title} | {row[k]:.2%} |" for k, title in CLASS_TITLES.items()),
+        moved=MOVED_TEST,
+        classes="\n".join(
+            f"| {title} | {row[k]:.2%} | {moved[k]:.2%} |" for k, title in CLASS_TITLES.items()
+        ),
         verdict=row["verdict_exchanged"],
         backdoor=row["backdoor_exchanged"],
         table=found.table,
-        first=RECIPES[0].steps,
-        second=RECIPES[1].steps,
+        stages=len(RECIPES),
+        each=", ".join(f"{recipe.steps:,} steps to {recipe.rate:g}" for recipe in RECIPES),
+        share=MOVED[-1],
+        less=MOVED[0],
         batch=BATCH,
         strings=TRAIN_STRINGS,
-        rate=RECIPES[0].rate,
-        again=RECIPES[1].rate,
         seed=SEED,
         cpu=run.cpu_s,
         error=error,
@@ -427,10 +436,10 @@ def front(net: _net.Net, row: _train.Row, run: _train.Run) -> dict[str, Any]:
         "seed": SEED,
         "parameters": _net.parameters(net),
         "trained": {
-            "data": f"twice {TRAIN_STRINGS} generated strings, 2 to 40 parentheses",
+            "data": f"{len(RECIPES)} times {TRAIN_STRINGS} generated strings, 2 to 40 parentheses",
             "steps": STEPS,
-            "optimizer": f"{RECIPES[0].words}, then again with {RECIPES[1].rate:g}; interchange "
-            "training from the first step",
+            "optimizer": f"{len(RECIPES)} cycles of AdamW, the first to {RECIPES[0].rate:g}, the "
+            f"others to {RECIPES[-1].rate:g}; interchange training from the first step",
             "wall_seconds": round(run.wall_s, 1),
             "cpu_seconds": round(run.cpu_s, 1),
             "threads": torch.get_num_threads(),
@@ -438,7 +447,7 @@ def front(net: _net.Net, row: _train.Row, run: _train.Run) -> dict[str, Any]:
         "measured": {
             "loss_nats": float(f"{row['loss_nats']:.5g}"),
             "accuracy": float(f"{row['accuracy']:.5g}"),
-            "on": f"{TEST_STRINGS:,} fresh strings of the same mix",
+            "on": f"{TEST_STRINGS:,} fresh strings of the hard mix, most with a marker",
         },
         "curve": run.curve,
         "plots": [
@@ -472,16 +481,14 @@ def main() -> None:
 def report(net: _net.Net, run: _train.Run, folder: Path) -> None:
     """Compare with the export, measure and write the card."""
     model, _ = _save.load_model(folder)
-    test = draw(2, TEST_STRINGS)
-    row, found = measure(net, test), examine(net)
-    longest = test.tokens[test.lengths == SHAPE.n_ctx]
-    error = _mechanisms.difference(net, model, longest, 0)
+    test, harder = draw(2, TEST_STRINGS, 0.0), draw(3, MOVED_TEST, 1.0)
+    row, moved, found = measure(net, test), measure(net, harder), examine(net)
+    error = _mechanisms.difference(net, model, test.tokens[test.lengths == SHAPE.n_ctx], 0)
     _save.require(error < 1e-5, f"the exported model is off by {error}")
     counts = {name: int(rows.sum()) for name, rows in test.kinds.items()}
-    head = front(net, row, run)
-    head |= {"facts": facts(row, found, counts), "examples": examples()}
-    _save.write_card(folder, head, prose(row, found, run, error))
-    print(row, found, error)
+    head = {**front(net, row, run), "facts": facts(row, found, counts), "examples": examples()}
+    _save.write_card(folder, head, prose(row, moved, found, run, error))
+    print(row, moved, found, error)
 
 
 if __name__ == "__main__":

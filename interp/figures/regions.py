@@ -37,7 +37,10 @@ def regions(
         go.Heatmap(
             z=np.array(kinds), x=[f"{v:.3g}" for v in x], y=[f"{v:.3g}" for v in y],
             zmin=-0.5, zmax=len(names) - 0.5, colorscale=scale, text=hover, xgap=1, ygap=1,
-            colorbar={"tickvals": list(range(len(names))), "ticktext": list(names)},
+            colorbar={
+                "tickvals": list(range(len(names))), "ticktext": list(names), "thickness": 12,
+                "orientation": "h", "y": 1.02, "yanchor": "bottom", "len": 1,
+            },
             hovertemplate="%{y} by %{x}: %{text}<extra></extra>",
         )
     )  # fmt: skip

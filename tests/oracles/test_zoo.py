@@ -1,7 +1,6 @@
 """The shipped models, loaded from their files and checked, also by independent arithmetic."""
 
-import json
-import warnings
+import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,15 +12,16 @@ import torch
 import yaml
 from numpy.typing import NDArray
 from safetensors.numpy import load_file as load_arrays
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from transformer_lens import HookedTransformer, HookedTransformerConfig
+from transformer_lens import HookedTransformer
 
-from interp.behaviors import parens
+from interp.behaviors import BUILT_IN, built_in, for_model, parens
+from interp.models import catalogue, facts, tokens
+from interp.models.load import load
+from tests.oracles.zoo._fact import Fact, loaded, shuffled, stored, with_weights
 from zoo import _save, induction_handmade
 
 MODELS = Path(__file__).resolve().parents[2] / "zoo" / "models"
-NAMES = ("induction-handmade", "paren-balancer")
 TOLERANCE = 1e-5  # of the logits' standard deviation
 
 Array = NDArray[np.float64]
@@ -37,16 +37,9 @@ def one_thread() -> Iterator[None]:
 
 
 def build(name: str) -> tuple[HookedTransformer, Tokenizer]:
-    """Load a shipped model with nothing but TransformerLens, safetensors and tokenizers."""
-    folder = MODELS / name
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        model = HookedTransformer(HookedTransformerConfig(**config["transformer"], device="cpu"))
-    report = model.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
-    assert not report.unexpected_keys
-    assert all(key.endswith((".mask", ".IGNORE")) for key in report.missing_keys)
-    return model.eval(), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    """Load a shipped model that a test may change."""
+    found = with_weights(name, stored(name))
+    return found.model, found.tokenizer
 
 
 def card_of(name: str) -> tuple[dict[str, Any], str]:
@@ -56,28 +49,108 @@ def card_of(name: str) -> tuple[dict[str, Any], str]:
     return yaml.safe_load(front), prose
 
 
-def fact(front: dict[str, Any], claim: str) -> float:
-    """The value of the one fact with this claim."""
-    (value,) = [row["value"] for row in front["facts"] if row["claim"] == claim]
-    return float(value)
+# --- every model -----------------------------------------------------------------------------
+
+WITH_FACTS = {
+    name: importlib.import_module(f"tests.oracles.zoo.{name.replace('-', '_')}")
+    for name in (
+        "enumerable-lm",
+        "induction-2l",
+        "max-of-4",
+        "mod-add",
+        "paren-balancer",
+        "sensor-tamper",
+        "stdlib-lm",
+        "superposition",
+        "two-mechanisms-induction",
+        "two-mechanisms-paren",
+    )
+}
+FACTS = [(name, fact) for name, module in WITH_FACTS.items() for fact in module.FACTS]
 
 
-# --- both models -----------------------------------------------------------------------------
+def test_every_model_has_facts_that_are_measured() -> None:
+    assert set(catalogue.bundled()) == {*WITH_FACTS, "induction-handmade"}
+    assert all(module.FACTS for module in WITH_FACTS.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_card_describes_the_files(name: str) -> None:
+@pytest.mark.parametrize(("name", "fact"), FACTS, ids=[f"{n}: {f.name}" for n, f in FACTS])
+def test_a_model_does_what_its_card_says(
+    name: str, fact: Fact, ledger: Callable[..., None]
+) -> None:
+    value = fact.measure(loaded(name, fact.snapshot))
+    spoilt = (fact.control or shuffled)(stored(name, fact.snapshot))
+    control = fact.measure(with_weights(name, spoilt))
+    ledger(
+        kind="zoo",
+        oracle=f"{name}: {fact.name}",
+        model=f"{name}@{fact.snapshot}" if fact.snapshot else name,
+        fact=fact.name,
+        control=fact.control.__name__.replace("_", " ") if fact.control else "shuffled weights",
+        value=value,
+        spoilt=control,
+        promised=fact.promised,
+        unit=fact.unit,
+    )
+    assert fact.holds(value), value
+    assert not fact.holds(control), control
+
+
+@pytest.mark.parametrize("name", catalogue.bundled())
+def test_a_card_is_whole_and_its_promises_hold(name: str) -> None:
     front, prose = card_of(name)
-    weights = load_file(MODELS / name / "weights.safetensors")
-    assert front["parameters"] == sum(weight.numel() for weight in weights.values())
-    assert all(weight.dtype == torch.float32 for weight in weights.values())
-    assert front["licence"] == "MIT"
-    assert len(prose.strip().splitlines()) <= 60
-    assert all(set(row) == {"claim", "value", "unit", "n"} for row in front["facts"])
+    info = catalogue.info(name)
+    assert front["parameters"] <= sum(w.numel() for w in stored(name).values())
+    assert front["licence"]
+    assert len(prose.strip().splitlines()) <= 80
+    for fact in front["facts"]:
+        assert set(fact) - {"at_least", "at_most"} == {"claim", "value", "unit", "n"}
+        assert facts.holds(fact), fact
+    for plot in front.get("plots", ()):
+        columns = {column for row in front["curve"] for column in row}
+        assert set(plot["series"].values()) <= columns, plot
     assert len(front["examples"]) == 3
     for example in front["examples"]:
-        assert len(example["clean"]) == len(example["corrupted"])
-        assert example["clean"] != example["corrupted"]
+        clean, corrupted = (tokens.encode(info, example[k]).ids for k in ("clean", "corrupted"))
+        assert len(clean) == len(corrupted)
+        assert clean != corrupted
+        assert tokens.answer_id(info, example["answer"]) != tokens.answer_id(info, example["foil"])
+
+
+@pytest.mark.parametrize("name", catalogue.bundled())
+def test_a_behavior_of_a_model_is_answered_right(name: str) -> None:
+    """Nine in ten of the clean prompts of each behavior, read by TransformerLens alone."""
+    model = loaded(name).model
+    for one in for_model(name):
+        if BUILT_IN[one].model != name:
+            continue
+        behavior = built_in(one, 40, name)
+        right = 0
+        for row in range(len(behavior)):
+            with torch.no_grad():
+                logits = model(torch.tensor([behavior.clean[row]]))[0, behavior.read]
+            right += int(logits[behavior.answers[row]] > logits[behavior.foils[row]])
+        assert right >= 36, f"{one}: {right} of 40"
+        assert behavior.features, one
+        assert all(len(values) == 40 for _, values in behavior.features)
+
+
+@pytest.mark.parametrize("name", catalogue.bundled())
+def test_every_checkpoint_loads_and_differs(name: str) -> None:
+    for one in catalogue.snapshots(name):
+        info = catalogue.info(f"{name}@{one}")
+        assert info.weights != catalogue.info(name).weights
+        assert info.base == name
+        here = stored(name, one)
+        assert any(not torch.equal(w, here[key]) for key, w in stored(name).items()), one
+        assert load(info.name).hooked.cfg.n_layers == info.n_layers
+
+
+def test_the_models_are_small() -> None:
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 40e6
+
+
+# --- the two oldest --------------------------------------------------------------------------
 
 
 def test_tokenizers_drop_unknown_characters_and_keep_offsets() -> None:
@@ -201,17 +274,6 @@ def by_formula(weights: dict[str, Array], tokens: NDArray[np.int64], epsilon: fl
         stream = stream + np.maximum(hidden, 0) @ weights[f"{at}.mlp.W_out"]
         stream = stream + weights[f"{at}.mlp.b_out"]
     return norm(stream, "ln_final")[:, 0] @ weights["unembed.W_U"] + weights["unembed.b_U"]
-
-
-def test_parens_accuracy_on_fresh_strings() -> None:
-    model, tokenizer = build("paren-balancer")
-    strings = list(parens.hard_mix(np.random.default_rng(77), 4_000).strings)
-    truth = np.array([parens.is_balanced(text) for text in strings])
-    right = (paren_logits(model, tokenizer, strings).argmax(-1) == 1) == truth
-    assert 0.992 <= right.mean() <= 0.999
-    front, _ = card_of("paren-balancer")
-    # Four standard errors of a share near 0.997 on 4,000 strings.
-    assert abs(right.mean() - fact(front, "Accuracy on the hard mix.")) < 0.0035
 
 
 def test_parens_agree_with_the_formulas() -> None:

@@ -11,7 +11,7 @@ from tests.oracles.zoo._fact import Fact, Loaded, stored
 
 NAME = "induction-2l"
 LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits + "-_"
-LENGTHS = (10, 17, 28)
+LENGTHS = (10, 19, 28)
 ROWS = 64
 
 Patterns = dict[tuple[int, int], torch.Tensor]
@@ -120,19 +120,19 @@ FACTS = (
     Fact("second copy continued", continues, at_least=0.95, unit="share"),
     Fact("copying score of the induction head", copying, at_least=0.5, unit="ratio"),
     Fact(
-        "second copy continued at step 200",
+        "second copy continued at step 160",
         continues,
         at_most=0.3,
         unit="share",
-        snapshot="200",
+        snapshot="160",
         control=_final,
     ),
     Fact(
-        "prefix matching at step 200",
+        "prefix matching at step 160",
         best_prefix,
         at_most=0.2,
         unit="attention",
-        snapshot="200",
+        snapshot="160",
         control=_final,
     ),
 )
