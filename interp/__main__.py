@@ -86,7 +86,9 @@ def _list_model(name: str) -> None:
 
 def _size(info: ModelInfo) -> str:
     """Say how large the weights of a model are, those of its checkpoints not counted."""
-    return f"{info.n_parameters * BYTES[info.dtype] / 1e6:.1f} MB"
+    values = info.n_parameters * BYTES[info.dtype]
+    size = info.weights_file.stat().st_size if info.source == "bundled" else values
+    return f"{size / 1e6:.2f} MB"
 
 
 def _store() -> Store:

@@ -13,7 +13,8 @@ from interp.analyses._fields import is_more, kind_of, limits
 from interp.behaviors import PromptPair, from_pairs
 from interp.errors import BadInput, InterpError, UnknownName
 from interp.methods.effects import METRICS
-from interp.models import catalogue, tokens
+from interp.models import catalogue, registry, tokens
+from interp.models.info import ModelInfo
 from interp.models.sites import RESIDUAL, components
 from ui import glossary, pairs, parts, state
 
@@ -126,27 +127,28 @@ def _model(kind: str, name: str) -> str:
         parts.advice(UnknownName.of("model", asked, catalogue.names()))
         asked = catalogue.names()[0]
         fill(kind, state.start(kind, asked))
-    snapshots = catalogue.snapshots(asked)
-    base = asked.partition("@")[0] if snapshots else asked
+    info = catalogue.info(asked)
+    base = info.base if info.source == "bundled" else asked
     # The name of the one chosen stands for its model.
     options = [asked if one == base else one for one in catalogue.names()]
     chosen = st.selectbox("Model", options, key=state.key(kind, name), on_change=changed)
-    if snapshots:
-        _snapshot(kind, name, base, ("", *snapshots))
+    if catalogue.snapshots(base):
+        _snapshot(kind, name, info)
     return chosen
 
 
-def _snapshot(kind: str, name: str, base: str, options: tuple[str, ...]) -> None:
+def _snapshot(kind: str, name: str, info: ModelInfo) -> None:
     """Choose other weights of the same model: everything else in the form stays as it is."""
 
     def changed() -> None:
         chosen = state.value(kind, "snapshot")
-        state.put(kind, {name: f"{base}@{chosen}" if chosen else base})
+        base = f"{info.base}@{chosen}" if chosen else info.base
+        state.put(kind, {name: registry.join(base, info.processing, info.dtype)})
 
-    state.put(kind, {"snapshot": str(state.value(kind, name)).partition("@")[2]})
+    state.put(kind, {"snapshot": info.snapshot})
     st.selectbox(
         "Checkpoint",
-        options,
+        ("", *catalogue.snapshots(info.base)),
         key=state.key(kind, "snapshot"),
         format_func=lambda one: one or "final",
         on_change=changed,

@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
-from interp.errors import BadInput, CannotLoad, UnknownName
+from interp.errors import BadInput, CannotLoad, InterpError, UnknownName
 from interp.models import registry, tokens
 from interp.models.families import why_not_foldable
-from interp.models.info import Answers, ModelInfo
+from interp.models.info import Answers, ModelInfo, weights_in
 
 ZOO = Path(__file__).resolve().parents[2] / "zoo" / "models"
 
@@ -58,12 +58,15 @@ def snapshots(name: str) -> tuple[str, ...]:
 
 
 def is_known(name: str) -> bool:
-    """Whether a model can be asked by this name: those of ``names``, and snapshots of these."""
-    base, _, snapshot = name.partition("@")
-    return name in names() or (base in bundled() and snapshot in snapshots(base))
+    """Whether a model can be asked by this name: ``names``, and variants of bundled ones."""
+    if name in names():
+        return True
+    try:
+        return info(name).source == "bundled"
+    except InterpError:
+        return False
 
 
-@lru_cache(maxsize=64)
 def _snapshots(base: str) -> tuple[str, ...]:
     config = json.loads((ZOO / base / "config.json").read_text())
     return tuple(config.get("snapshots", ()))
@@ -92,10 +95,8 @@ def info(name: str) -> ModelInfo:
     base, processing, dtype = registry.split(name)
     own, at, snapshot = base.partition("@")
     if own in bundled():
-        if at and snapshot not in _snapshots(own):
-            known = (f"{own}@{one}" for one in _snapshots(own))
-            raise UnknownName.of("model", name, (own, *known))
-        found = _bundled(own, snapshot)
+        _check_snapshot(name, own, snapshot if at else None)
+        found = _bundled(own, snapshot, _stamp(ZOO / own, snapshot))
     else:
         entry = registry.entries().get(base)
         if entry is None:
@@ -120,8 +121,21 @@ def variant(model: ModelInfo, processing: str, dtype: str) -> ModelInfo:
     return replace(model, name=name, processing=processing, dtype=dtype)
 
 
+def _check_snapshot(name: str, own: str, snapshot: str | None) -> None:
+    if snapshot is not None and snapshot not in _snapshots(own):
+        known = (f"{own}@{one}" for one in _snapshots(own))
+        raise UnknownName.of("model", name, (own, *known))
+
+
+def _stamp(folder: Path, snapshot: str) -> tuple[int, ...]:
+    """Tell the state of a model's files, so that one that was rebuilt is described anew."""
+    files = [folder / "config.json", folder / "card.md", weights_in(folder, snapshot)]
+    return tuple(number for s in (f.stat() for f in files) for number in (s.st_mtime_ns, s.st_size))
+
+
 @lru_cache(maxsize=64)
-def _bundled(name: str, snapshot: str) -> ModelInfo:
+def _bundled(name: str, snapshot: str, stamp: tuple[int, ...]) -> ModelInfo:
+    """Describe a bundled model whose files are in the state ``stamp``."""
     folder = ZOO / name
     config = json.loads((folder / "config.json").read_text())
     shape, answer = config["transformer"], config["answer"]
@@ -169,9 +183,10 @@ def _weights_hash(file: Path, shape: dict[str, Any]) -> str:
 def card(name: str) -> Card:
     """Read the card of the model ``name``; that of an added model says what its files say."""
     base = registry.split(name)[0]
-    own = base.partition("@")[0]
+    own, at, snapshot = base.partition("@")
     if own not in bundled():
         return _card_of_added(info(name))
+    _check_snapshot(name, own, snapshot if at else None)
     text = (ZOO / own / "card.md").read_text()
     _, front, prose = text.split("---\n", 2)
     return Card(yaml.safe_load(front), prose.strip())

@@ -26,6 +26,12 @@ class Answers:
     read: int
 
 
+def weights_in(folder: Path, snapshot: str = "") -> Path:
+    """Return the file of a bundled model's weights, or of one of its snapshots."""
+    name = f"snapshots/{snapshot}.safetensors" if snapshot else "weights.safetensors"
+    return folder / name
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """Shape and identity of a model.
@@ -44,7 +50,7 @@ class ModelInfo:
         source: Where it comes from.
         family: Architecture as its configuration names it, e.g. "gpt2"; empty for bundled ones.
         revision: Commit of the hub's repository, or empty.
-        n_parameters: Stored values, tied ones once.
+        n_parameters: Values that were trained, as published; tied ones once.
         n_key_value_heads: Fewer than ``n_heads`` where queries share keys and values.
         gated: Whether the MLP has a gate, a third matrix.
         parallel: Whether attention and MLP read the same stream (then there is no ``resid_mid``).
@@ -92,9 +98,7 @@ class ModelInfo:
     @property
     def weights_file(self) -> Path:
         """Where the weights of a bundled model, or of one that a notebook pushed, are."""
-        if self.snapshot:
-            return self.folder / "snapshots" / f"{self.snapshot}.safetensors"
-        return self.folder / "weights.safetensors"
+        return weights_in(self.folder, self.snapshot)
 
     @property
     def base(self) -> str:
