@@ -94,8 +94,9 @@ def _check_covered(model: ModelInfo, text: str, coded: Any) -> None:
             covered[start:end] = [not lost] * (end - start)
     if not all(covered):
         where = covered.index(False)
+        lost = text[where:].split()[0][:40] if known.worded else text[where]
         raise UnknownToken(
-            f"The prompt has {text[where]!r} at character {where}.",
+            f"The prompt has {lost!r} at character {where}.",
             f"{model.name} has no token for it.",
             f"It reads: {alphabet(model)}.",
         )
@@ -130,7 +131,10 @@ def alphabet(model: ModelInfo) -> str:
     plain = [t for i, t in enumerate(known.texts[: model.d_vocab]) if i not in known.specials]
     if len(plain) > _SMALL:
         return f"any text, by a vocabulary of {len(plain):,} tokens"
-    shown = " ".join(t if t.isprintable() and t.strip() else repr(t) for t in plain[:_LISTED])
+    between = "with spaces between them, " if known.worded else ""
+    shown = between + " ".join(
+        t if t.isprintable() and t.strip() else repr(t) for t in plain[:_LISTED]
+    )
     return shown + (f" and {len(plain) - _LISTED} more" if len(plain) > _LISTED else "")
 
 

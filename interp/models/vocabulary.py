@@ -46,6 +46,7 @@ class Vocabulary:
     space without a token was dropped; subword tokenizers put it into the token behind it.
     ``unknown`` is the id that stands for whatever has no token, None where there is none.
     ``single_bytes`` are the ids for one byte each of what has no token, as "<0x0A>" is.
+    ``worded``: a token is all that stands between two spaces.
     """
 
     tokenizer: Tokenizer
@@ -55,6 +56,7 @@ class Vocabulary:
     spaces_are_text: bool
     unknown: int | None = None
     single_bytes: frozenset[int] = frozenset()
+    worded: bool = False
 
     def cut(self, text: str, *, special: bool = True) -> Encoding:
         """Cut a text into tokens, with the special ones that belong about a prompt or without.
@@ -144,8 +146,9 @@ def _read(path: str, stamp: tuple[int, int, int]) -> Vocabulary:
     for i in sorted(tokens, key=lambda i: (i in single, i)):
         ids.setdefault(texts[i], i)
     known = (tokenizer, tuple(texts), frozenset(specials), ids, style == "plain")
+    worded = style == "words" and layout["model"].get("type") == "WordLevel"
     unknown = _unknown(tokenizer, layout.get("model") or {})
-    return Vocabulary(*known, unknown=unknown, single_bytes=single)
+    return Vocabulary(*known, unknown=unknown, single_bytes=single, worded=worded)
 
 
 def _check_sizes(part: Any) -> None:

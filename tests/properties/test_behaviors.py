@@ -174,7 +174,7 @@ def test_behaviors_of_bundled_models_are_prefix_stable(name: str) -> None:
     info = catalogue.info(model)
     made = BUILT_IN[name].make(info)
     assert made == all_pairs(name, model)
-    assert len(set(made.pairs)) == len(made.pairs) == 1000
+    assert 400 <= len(set(made.pairs)) == len(made.pairs) <= 1000
     assert BUILT_IN[name].pairs(7) == made.pairs[:7]
 
 

@@ -320,10 +320,20 @@ def test_bundled_vocabularies() -> None:
         texts = tokens.text_of(model, tuple(range(model.d_vocab)))
         assert len(set(texts)) == len(texts)
         plain = [t for i, t in enumerate(texts) if i not in tokens.special_ids(model)]
-        typed = "".join(plain)[: model.n_ctx - 2]
+        between = " " if tokens.vocabulary_of(model).worded else ""
+        typed = between.join(plain[: max(1, model.n_ctx - 2)])
         found = tokens.encode(model, typed).texts
-        specials = {texts[i] for i in tokens.special_ids(model)}
-        assert "".join(t for t in found if t not in specials) == typed
+        specials = {texts[i] for i in tokens.special_ids(model) if i < len(texts)}
+        assert between.join(t for t in found if t not in specials) == typed
+
+
+def test_a_word_without_a_token_is_named_whole() -> None:
+    model = catalogue.info("max-of-4")
+    assert tokens.encode(model, "3 17  60 5").texts == ("3", "17", "60", "5")
+    for typed, word in (("3 17 99 5", "99"), ("3,17", "3,17"), ("1 2 x", "x")):
+        said = refused(UnknownToken, lambda typed=typed: tokens.encode(model, typed))
+        assert said[0].startswith(f"The prompt has {word!r} at character")
+        assert "with spaces between them" in said[2]
 
 
 # --- hostile prompts and tokenizers ---------------------------------------------------------------
