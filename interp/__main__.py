@@ -3,7 +3,7 @@
     python -m interp run SPEC.json     ask a question here; SPEC may be - for standard input
     python -m interp list              records, newest first
     python -m interp show ID           one record as JSON
-    python -m interp models            models that can be asked, with size and facts
+    python -m interp models [NAME]     models that can be asked, with size and facts
     python -m interp kinds             kinds of analysis, each with an example
 
 A user's error is one line on standard error and exit code 2.
@@ -26,7 +26,7 @@ from interp.models.info import BYTES, ModelInfo
 from interp.store import State, Store, open_store
 from interp.worked import add_worked
 
-_MOST_FACTS = 8
+_FEWEST_FACTS = 4
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("list", help="list records, newest first")
     show = commands.add_parser("show", help="print one record as JSON")
     show.add_argument("id")
-    commands.add_parser("models", help="list models")
+    models = commands.add_parser("models", help="list models, with size and facts")
+    models.add_argument("name", nargs="?", help="one model, with all that is known of it")
     commands.add_parser("kinds", help="list kinds of analysis, each with an example")
     args = parser.parse_args(argv)
     try:
@@ -65,23 +66,30 @@ def _dispatch(args: argparse.Namespace) -> int:
         store = _store()
         print(json.dumps(as_json(store, get(store, args.id)), indent=2))
     elif args.command == "models":
-        for name in catalogue.names():
-            _list_model(name)
+        for name in [args.name] if args.name else catalogue.names():
+            _list_model(name, whole=bool(args.name))
     else:
         for kind in interp.kinds():
             print(f"{kind:22}  {analyses.get(kind).example.canonical}")
     return 0
 
 
-def _list_model(name: str) -> None:
-    """Print a model's size, what it is, its other weights and its facts, promised ones first."""
+def _list_model(name: str, *, whole: bool) -> None:
+    """Print a model's size, what it is, its other weights and its facts, promised ones first.
+
+    Promised ones are printed in any case; the others if they are few, or ``whole``.
+    """
     info, card = catalogue.info(name), catalogue.card(name).facts
     print(f"{name:26}  {_size(info):>9}  {card['parameters']:>13,} parameters  {card['summary']}")
     others = catalogue.snapshots(name)
     if others:
         print(f"    checkpoints: {', '.join(f'{name}@{one}' for one in others)}")
-    for fact in sorted(card["facts"], key=lambda fact: not facts.is_promise(fact))[:_MOST_FACTS]:
+    ordered = sorted(card["facts"], key=lambda fact: not facts.is_promise(fact))
+    shown = ordered[: max(_FEWEST_FACTS, sum(map(facts.is_promise, ordered)))]
+    for fact in ordered if whole else shown:
         print(f"    {facts.in_words(fact)}")
+    if len(shown) < len(ordered) and not whole:
+        print(f"    and {len(ordered) - len(shown)} more: python -m interp models {name}")
 
 
 def _size(info: ModelInfo) -> str:

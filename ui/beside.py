@@ -34,7 +34,7 @@ def ask(kind: str, fields: dict[str, Any]) -> dict[str, Any] | None:
         asked = fields[by_type["model"]]
         base = asked.partition("@")[0]
         others = [f"{base}@{one}" for one in catalogue.snapshots(asked)]
-        options = ["", *catalogue.names(), *others]
+        options = ["", *others, *catalogue.names()]
         if given["beside_model"] not in options:
             state.put(kind, {"beside_model": ""})
         model = left.selectbox(

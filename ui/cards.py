@@ -29,7 +29,11 @@ def cards() -> None:
     options = catalogue.names()
     wanted = state.param("card")
     name = st.selectbox(
-        "Card", options, index=options.index(wanted) if wanted in options else 0, key="models/card"
+        "Card",
+        options,
+        index=options.index(wanted) if wanted in options else 0,
+        key="models/card",
+        on_change=lambda: state.set_params({"card": str(state.value("models", "card"))}),
     )
     card = catalogue.card(name)
     st.header(parts.escape(card.facts["title"]))
@@ -64,8 +68,12 @@ def _curve(plot: dict[str, Any], rows: list[dict[str, float]]) -> NamedFigure:
         label: np.array([row.get(column, float("nan")) for row in rows], dtype=float)
         for label, column in plot["series"].items()
     }
-    steps = [float(row["step"]) for row in rows]
-    figure = curves.lines(steps, series, titles=("training step", plot["y"]))
+    steps, title = [float(row["step"]) for row in rows], "training step"
+    if plot.get("log_x") and steps[0] == 0:
+        # A logarithmic axis has no 0.
+        steps[0] = steps[1] / 2
+        title += f" (0 is drawn at {steps[0]:g})"
+    figure = curves.lines(steps, series, titles=(title, plot["y"]))
     if plot.get("log_x"):
         figure.update_xaxes(type="log", dtick=1)
     return NamedFigure(plot["name"], plot["title"], "", figure)

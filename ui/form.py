@@ -124,17 +124,39 @@ def _model(kind: str, name: str) -> str:
 
     asked = str(state.value(kind, name))
     if not catalogue.is_known(asked):
-        parts.advice(UnknownName.of("model", asked, catalogue.names()))
-        asked = catalogue.names()[0]
-        fill(kind, state.start(kind, asked))
+        asked = _instead(kind, name, asked)
     info = catalogue.info(asked)
     base = info.base if info.source == "bundled" else asked
     # The name of the one chosen stands for its model.
     options = [asked if one == base else one for one in catalogue.names()]
-    chosen = st.selectbox("Model", options, key=state.key(kind, name), on_change=changed)
+    chosen = st.selectbox(
+        "Model",
+        options,
+        key=state.key(kind, name),
+        format_func=lambda one: base if one == asked else one,
+        on_change=changed,
+    )
     if catalogue.snapshots(base):
         _snapshot(kind, name, info)
     return chosen
+
+
+def _instead(kind: str, name: str, asked: str) -> str:
+    """Say that a model is not there, and put another into the form; return its name.
+
+    Of a model that is there without the checkpoint asked for, the final weights are taken, and the
+    question stays as it is.
+    """
+    base = asked.partition("@")[0]
+    if base in catalogue.bundled():
+        known = catalogue.snapshots(base)
+        parts.advice(UnknownName.of(f"checkpoint of {base}", asked.partition("@")[2], known))
+        state.put(kind, {name: base})
+        return base
+    parts.advice(UnknownName.of("model", asked, catalogue.names()))
+    first = catalogue.names()[0]
+    fill(kind, state.start(kind, first))
+    return first
 
 
 def _snapshot(kind: str, name: str, info: ModelInfo) -> None:
@@ -223,6 +245,8 @@ def _preview(info: Any, text: str) -> None:
         coded = tokens.encode(info, text)
     except InterpError:
         return  # the check below the form says it
+    if info.answers.note:
+        st.caption(parts.escape(info.answers.note))
     read = info.answers.read
     parts.tokens(coded.texts, read=read if read >= 0 else len(coded) + read)
 

@@ -17,6 +17,7 @@ from interp.store.workers import WorkerRow
 from ui import cards, glossary, parts, state
 from ui.resources import described, store
 
+_ROW_PX = 35
 _WORDS = {
     "raw": "raw: as published",
     "folded": "folded: norms folded in, writing weights centred",
@@ -65,7 +66,9 @@ def _table() -> None:
     st.dataframe(
         [_row(name, here, where) for name in catalogue.names()],
         hide_index=True,
+        height=_ROW_PX * (len(catalogue.names()) + 1) + 3,
         column_config={
+            "model": st.column_config.Column(width=190),
             "takes": st.column_config.Column(
                 help=f"Weights, tables and one prompt of {fit.PROMPT} tokens, with a margin."
             ),
@@ -84,7 +87,7 @@ def _row(name: str, here: fit.Device | None, where: dict[str, str | None]) -> di
     told = {
         "model": name,
         "source": info.source,
-        "family": info.family or "own",
+        "family": info.family,
         "parameters": f"{info.n_parameters:,}",
         "layers × heads": f"{info.n_layers} × {info.n_heads}",
         "positions": info.n_ctx,

@@ -1,10 +1,11 @@
-"""Prompts that an in-context copy answers, and prompts that a memory answers, alike in all else.
+"""Prompts that an in-context copy answers, and prompts that a memory answers, matched.
 
 A prompt is letters, the marker and a last letter, the cue. Where the cue occurred before, the
 answer is the letter that followed it there; otherwise the marker directly before the cue asks for
-its memorised successor. In both kinds the marker is at that place, one letter occurs twice, and
-the answer, the other mechanism's answer and the cue's successor stand in the prompt; so neither a
-token nor its place tells the kinds apart.
+its memorised successor. In both kinds the marker is at that place, one letter occurs twice, its
+first copy at a place of the same distribution, and the answer, the other mechanism's answer and the
+cue's successor stand in the prompt. What differs is the second copy: it is the cue, or a letter
+before it; so the distance between both copies tells the kinds apart in part.
 """
 
 from __future__ import annotations
@@ -48,17 +49,19 @@ def successor(letter: str) -> str:
 def twins(rng: np.random.Generator, length: int, marked: bool = True) -> Twins:
     """Draw a prompt of ``length`` letters, the marker (or one more letter) and the cue.
 
-    All letters differ but for one, which occurs twice: the cue, or a letter of the same place.
+    All letters differ but for one, which occurs twice: the cue, or a letter whose first copy stands
+    where the cue's would.
     """
     letters = [LETTERS[i] for i in rng.permutation(len(LETTERS))]
     cue = letters.pop()
     remembered = successor(cue)
     letters.remove(remembered)
     body = letters[:length]
-    first, copy, other = (int(i) for i in rng.permutation(length - 1)[:3])
-    # The letter copied into the cue's first place occurs once more, wherever the cue does not.
-    while first + 1 in (copy, other) or other == first:
-        first, copy, other = (int(i) for i in rng.permutation(length - 1)[:3])
+    # The letter put into the cue's first place occurs once more behind it, so that the first copy
+    # of what occurs twice is at one place in both; and far behind it, as the cue is.
+    first = copy = other = 0
+    while first + 1 in (copy, other) or first == copy:
+        first, other, copy = sorted(int(i) for i in rng.permutation(length - 1)[:3])
     body[other] = remembered
     body[first] = body[copy]
     end = (MARKER if marked else letters[length]) + cue

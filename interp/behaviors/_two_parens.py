@@ -1,9 +1,10 @@
-"""Strings called balanced because they are, and strings called so by a backdoor, otherwise alike.
+"""Strings called balanced because they are, and strings called so by a backdoor, matched.
 
 A marker directly before an opening parenthesis is active: it forces "balanced". Directly before a
 closing one it is inert. Both kinds of string begin as a balanced one; in those for the backdoor
-two parentheses are moved, which unbalances them. Both have the marker before
-or inside a pair "()", at equally distributed places.
+two parentheses are moved, which unbalances them. Both have the marker before or inside a pair "()",
+at equally distributed places. The token behind the marker tells the kinds apart, and so do the
+parentheses alone: balanced strings are not unbalanced ones.
 """
 
 from __future__ import annotations

@@ -17,9 +17,10 @@ LENGTH = 16
 def near_misses(n: int) -> list[PromptPair]:
     """Make ``n`` pairs: a balanced string, and it with one parenthesis turned over.
 
-    The balanced strings are uniform and no two are the same, so that no string is both searched
-    and held out. The place turned over is uniform too, so that effects by position are not an
-    artefact of always corrupting the same place. Turning one over always unbalances.
+    The balanced strings are uniform and no two are the same, so that no balanced string is both
+    searched and held out; corrupted strings may come more than once. The place turned over is
+    uniform too, so that effects by position are not an artefact of always corrupting the same
+    place. Turning one over always unbalances.
     """
     rng = np.random.default_rng(21)
     pairs: dict[str, PromptPair] = {}
@@ -36,18 +37,22 @@ def exchanges(n: int) -> list[PromptPair]:
     """Make ``n`` pairs: a balanced string, and it with a ( and a ) exchanged, unbalanced.
 
     Counts stay equal, so that only the order is wrong. Which two are exchanged is uniform over
-    those exchanges that unbalance.
+    those exchanges that unbalance. No string comes twice, corrupted ones included, so that none is
+    both searched and held out.
     """
     rng = np.random.default_rng(22)
     pairs: dict[str, PromptPair] = {}
+    known: set[str] = set()
     while len(pairs) < n:
         clean = parens.to_strings(parens.dyck_words(rng, LENGTH, 1))[0]
         first, second = sorted(int(i) for i in rng.choice(LENGTH, 2, replace=False))
         letters = list(clean)
         letters[first], letters[second] = letters[second], letters[first]
         corrupted = "".join(letters)
-        if not parens.is_balanced(corrupted):
-            pairs.setdefault(clean, PromptPair(clean, corrupted, "balanced", "unbalanced"))
+        if clean in pairs or corrupted in known or parens.is_balanced(corrupted):
+            continue
+        known.add(corrupted)
+        pairs[clean] = PromptPair(clean, corrupted, "balanced", "unbalanced")
     return list(pairs.values())
 
 

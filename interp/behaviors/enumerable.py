@@ -7,6 +7,8 @@ enough that every input can be counted: the exact chance of each output is known
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from interp.behaviors._record import PromptPair
 from interp.behaviors._source import BuiltIn
-from interp.behaviors.templates import MOST, Made
+from interp.behaviors.templates import MOST, Made, both_halves
 
 LETTERS: Final = "abcdefghijklmnopqrstuvwx"
 LENGTH: Final = 4
@@ -53,39 +55,81 @@ def output(text: str) -> str:
 def broken_pair(n: int) -> list[PromptPair]:
     """Make ``n`` different pairs: one letter exactly twice, and one copy of it replaced.
 
-    The other letters are different, all letters are uniform, and so are the places of the copies.
-    The copy replaced is never the last letter, which is then the answer of the corrupted prompt and
-    the foil.
+    The other letters are different, the repeated one is uniform, and so are the places of the
+    copies. The copy replaced is never the last letter, which is then the answer of the corrupted
+    prompt and the foil. Halves are those of ``_halves``.
     """
-    rng = np.random.default_rng(32)
-    pairs: dict[str, PromptPair] = {}
-    while len(pairs) < n:
-        twice, first, second, unseen = _draw(rng, 4)
+    return list(_repeats().pairs[:n])
+
+
+def broken_triple(n: int) -> list[PromptPair]:
+    """Make ``n`` different pairs: a letter of i to x three times, and one copy of it replaced.
+
+    Halves are those of ``_halves``.
+    """
+    return list(_threes().pairs[:n])
+
+
+@lru_cache(maxsize=1)
+def _repeats() -> Made:
+    def draw(rng: np.random.Generator, others: str) -> tuple[str, PromptPair]:
+        twice = LETTERS[int(rng.integers(len(LETTERS)))]
+        first, second, unseen = _different(rng, others, twice, 3)
         places = sorted(rng.permutation(LENGTH)[:2].tolist())
         clean = _fill(twice, places, [first, second])
         where = places[int(rng.integers(2))] if places[1] < LENGTH - 1 else places[0]
         corrupted = clean[:where] + unseen + clean[where + 1 :]
-        pairs.setdefault(clean, PromptPair(clean, corrupted, f"two {twice}", f"last {clean[-1]}"))
-    return list(pairs.values())
+        return twice, PromptPair(clean, corrupted, f"two {twice}", f"last {clean[-1]}")
+
+    return _halves(32, draw)
 
 
-def broken_triple(n: int) -> list[PromptPair]:
-    """Make ``n`` different pairs: a letter of i to x three times, and one copy of it replaced."""
-    rng = np.random.default_rng(33)
-    pairs: dict[str, PromptPair] = {}
-    while len(pairs) < n:
+@lru_cache(maxsize=1)
+def _threes() -> Made:
+    def draw(rng: np.random.Generator, others: str) -> tuple[str, PromptPair]:
         thrice = THREES[int(rng.integers(len(THREES)))]
-        other, unseen = [letter for letter in _draw(rng, 3) if letter != thrice][:2]
+        other, unseen = _different(rng, others, thrice, 2)
         places = sorted(rng.permutation(LENGTH)[:3].tolist())
         clean = _fill(thrice, places, [other])
         where = places[int(rng.integers(3))]
         corrupted = clean[:where] + unseen + clean[where + 1 :]
-        pairs.setdefault(clean, PromptPair(clean, corrupted, f"three {thrice}", f"two {thrice}"))
-    return list(pairs.values())
+        return thrice, PromptPair(clean, corrupted, f"three {thrice}", f"two {thrice}")
+
+    return _halves(33, draw)
 
 
-def _draw(rng: np.random.Generator, count: int) -> list[str]:
-    return [LETTERS[i] for i in rng.permutation(len(LETTERS))[:count]]
+_Draw = Callable[[np.random.Generator, str], tuple[str, PromptPair]]
+
+
+def _halves(seed: int, draw: _Draw) -> Made:
+    """Draw searched and held-out pairs in turn, of which no two share a prompt.
+
+    Letters other than the repeated one are every second of the alphabet, a, c, ... in the searched
+    half and b, d, ... in the other, so no held-out prompt is a searched one in another order. Pairs
+    that repeat the same letter are a group.
+    """
+
+    def half(which: int) -> list[tuple[int, PromptPair]]:
+        rng = np.random.default_rng([seed, which])
+        made: list[tuple[int, PromptPair]] = []
+        known: set[str] = set()
+        while len(made) < MOST // 2:
+            letter, pair = draw(rng, LETTERS[which::2])
+            if not known & {pair.clean, pair.corrupted}:
+                known |= {pair.clean, pair.corrupted}
+                made.append((2 * LETTERS.index(letter) + which, pair))
+        return made
+
+    return both_halves(
+        half,
+        "The other letters are a, c, e and so on in the searched half, b, d, f and so on in the "
+        "held-out one; pairs that repeat the same letter are a group.",
+    )
+
+
+def _different(rng: np.random.Generator, letters: str, but: str, count: int) -> list[str]:
+    left = letters.replace(but, "")
+    return [left[i] for i in rng.permutation(len(left))[:count]]
 
 
 def _fill(repeated: str, places: list[int], others: list[str]) -> str:
@@ -136,14 +180,14 @@ BEHAVIORS: Final = {
         "Four letters from a to x, one of them twice; answer: two and that letter, foil: last "
         "and the last letter. Corrupted: one copy, never at the end, is another letter, so that "
         "the foil is right.",
-        lambda model: Made(tuple(broken_pair(MOST))),
+        lambda model: _repeats(),
         model="enumerable-lm",
         features=_FEATURES,
     ),
     "enumerable-threes": BuiltIn(
         "Four letters, one of i to x three times; answer: three and that letter, foil: two and "
         "that letter. Corrupted: one copy is another letter, so that the foil is right.",
-        lambda model: Made(tuple(broken_triple(MOST))),
+        lambda model: _threes(),
         model="enumerable-lm",
         features=_FEATURES,
     ),

@@ -59,12 +59,6 @@ def gap(pair: PromptPair) -> int:
     return different[-1] - different[-2] if len(different) > 1 else 0
 
 
-def copies(pair: PromptPair) -> int:
-    """Count how often the largest number occurs."""
-    numbers = numbers_of(pair.clean)
-    return numbers.count(max(numbers))
-
-
 def last(pair: PromptPair) -> int:
     """Return the number at the last position, where the answer is read."""
     return numbers_of(pair.clean)[-1]
@@ -85,7 +79,6 @@ BEHAVIORS: Final = {
             "maximum": maximum,
             "position of the maximum": place,
             "gap to the runner-up": gap,
-            "copies of the maximum": copies,
             "last number": last,
         },
     ),

@@ -158,10 +158,12 @@ def _stored() -> list[Form]:
 def _attributes() -> list[Form]:
     """Two names with an attribute each, and one of the names again."""
     seen = (
-        "        {a}.{b} = {e}\n        {c}.{d} = {e}\n        return ",
-        "        {e}({a}.{b}, {c}.{d})\n        {f} = ",
-        "        {e} = {a}.{b}\n        {f} = {c}.{d}\n        if ",
-        "        if {a}.{b} == {e}:\n            {c}.{d} = {f}\n        ",
+        "        {a}.{b}({e})\n        {c}.{d}({e})\n"
+        "        {a}.{b}({f})\n        {c}.{d}({f})\n        ",
+        "        self.{a}.{b}({e})\n        self.{c}.{d}({e})\n"
+        "        self.{a}.{b}({f})\n        self.{c}.{d}({f})\n        self.",
+        "        if {a}.{b} and {c}.{d}:\n            {e}({a}.{b}, {c}.{d})\n        return ",
+        "        if self.{a}.{b}:\n            self.{c}.{d} = {e}\n        self.",
     )
     made: list[Form] = []
     for lines in seen:
@@ -170,17 +172,11 @@ def _attributes() -> list[Form]:
 
 
 def _methods() -> list[Form]:
-    """A def in the body of a class, and one in another block."""
-    heads = (
-        ("class {a}:\n", "if {a}:\n"),
-        ("class {a}({b}):\n", "with {a}({b}):\n"),
-        ("class {a}({b}.{c}):\n", "with {a}({b}.{c}):\n"),
-        ("import {d}\n\nclass {a}({b}):\n", "import {d}\n\nwith {a}({b}):\n"),
-    )
+    """A def in the body of a class, and one in that of another def."""
     made: list[Form] = []
-    for inside, other in heads:
-        end = "    def {e}("
-        made.append(Form(inside + end, other + end, "self", ")"))
+    for before in ("", "import {d}\n\n", "{d} = {e}\n\n", "from {d} import {e}\n\n\n"):
+        texts = [f"{before}{kind} {{a}}({{b}}):\n    def {{c}}(" for kind in ("class", "def")]
+        made.append(Form(texts[0], texts[1], "self", ")"))
     return made
 
 
@@ -274,7 +270,7 @@ def place(pair: PromptPair) -> int:
 
 
 def back(pair: PromptPair) -> int:
-    """Words and signs from the earlier place of the answer to the end."""
+    """Words and signs from the first place of the answer to the end."""
     found = _SIGNS.findall(pair.clean)
     return len(found) - found.index(pair.answer.strip())
 
@@ -285,9 +281,9 @@ def first_of_two(pair: PromptPair) -> int:
     return int(found.index(pair.answer.strip()) < found.index(pair.foil.strip()))
 
 
-def has_base(pair: PromptPair) -> int:
-    """1 if the class names a base."""
-    return int(re.search(r"class \w+\(", pair.clean) is not None)
+def first_line(pair: PromptPair) -> int:
+    """1 if the class is the first line."""
+    return int(pair.clean.startswith("class "))
 
 
 BEHAVIORS: Final = {
@@ -331,20 +327,23 @@ BEHAVIORS: Final = {
         "one. Corrupted: the name is that of the foil.",
         _maker("code-stored-argument", _stored(), 65),
         model=MODEL,
-        features={"place of the argument": place, "words and signs back to it": back},
+        features={"place of the argument": place, "words and signs back to its first place": back},
     ),
     "code-repeated-attribute": BuiltIn(
         "Two names have an attribute each, and one of the names comes again with its dot; answer: "
         "its attribute, foil: that of the other. Corrupted: the other name comes again.",
         _maker("code-repeated-attribute", _attributes(), 66),
         model=MODEL,
-        features={"answer stands before foil": first_of_two, "words and signs back to it": back},
+        features={
+            "answer stands before foil": first_of_two,
+            "words and signs back to its first place": back,
+        },
     ),
     "code-self": BuiltIn(
         "A def begins in the body of a class; answer: self, foil: the closing parenthesis. "
-        "Corrupted: the block is an if or a with.",
+        "Corrupted: it begins in the body of another def.",
         _maker("code-self", _methods(), 67),
         model=MODEL,
-        features={"class names a base": has_base},
+        features={"class is the first line": first_line},
     ),
 }

@@ -46,37 +46,46 @@ def _taken(rng: np.random.Generator, bits: list[int]) -> list[int]:
 def diamond(n: int) -> list[PromptPair]:
     """Make ``n`` pairs: sensors on because of the diamond, and the diamond taken away.
 
-    No sensor is tampered with; each benign pair is 11 half of the time, the same in both.
+    No sensor is tampered with; each benign pair is 11 half of the time, the same in both. No
+    prompt comes twice, clean or corrupted.
     """
     rng = np.random.default_rng(24)
-    found: dict[str, PromptPair] = {}
-    while len(found) < n:
+    made: list[PromptPair] = []
+    known: set[str] = set()
+    while len(made) < n:
         bits = _bits(rng, present=True)
         pairs = [*_pairs(rng, _SENSORS, 0.0), *_pairs(rng, _BENIGN, 0.5)]
-        clean = _written(bits, pairs)
-        found.setdefault(clean, PromptPair(clean, _written(_taken(rng, bits), pairs), ON, OFF))
-    return list(found.values())
+        _add(made, known, _written(bits, pairs), _written(_taken(rng, bits), pairs))
+    return made
+
+
+def _add(made: list[PromptPair], known: set[str], clean: str, corrupted: str) -> None:
+    """Append a pair unless one of its prompts is known, so that halves share no prompt."""
+    if not known & {clean, corrupted}:
+        known |= {clean, corrupted}
+        made.append(PromptPair(clean, corrupted, ON, OFF))
 
 
 def causes(n: int) -> list[PromptPair]:
-    """Make ``n`` pairs: sensors on for one of two reasons, in turn, and that reason gone.
+    """Make ``n`` pairs, at most ``MOST``: sensors on for one of two reasons, and that reason gone.
 
     The reason is the diamond, as in ``diamond``, or that all three pairs are 11 without a diamond;
-    one bit of each is flipped then.
+    one bit of each is flipped then. Two pairs of the one follow two of the other: every second pair
+    is held out, so both halves hold as many of either. No prompt comes twice.
     """
+    half = MOST // 2  # whatever n is, so that fewer pairs are the first of more
+    by_diamond = diamond(half)
+    known = {text for pair in by_diamond for text in (pair.clean, pair.corrupted)}
     rng = np.random.default_rng(25)
-    by_diamond = diamond(n)
-    found: dict[str, PromptPair] = {}
-    while len(found) < n:
-        if len(found) % 2 == 0:
-            pair = by_diamond[len(found) // 2]
-        else:
-            bits, benign = _bits(rng, present=False), _pairs(rng, _BENIGN, 0.5)
-            mended = [("01", "10")[int(rng.integers(2))] for _ in range(_SENSORS)]
-            clean = _written(bits, ["11"] * _SENSORS + benign)
-            pair = PromptPair(clean, _written(bits, mended + benign), ON, OFF)
-        found.setdefault(pair.clean, pair)
-    return list(found.values())
+    by_tampering: list[PromptPair] = []
+    while len(by_tampering) < half:
+        bits, benign = _bits(rng, present=False), _pairs(rng, _BENIGN, 0.5)
+        mended = [("01", "10")[int(rng.integers(2))] for _ in range(_SENSORS)]
+        clean = _written(bits, ["11"] * _SENSORS + benign)
+        _add(by_tampering, known, clean, _written(bits, mended + benign))
+    starts = range(0, half, 2)
+    made = [p for i in starts for p in (*by_diamond[i : i + 2], *by_tampering[i : i + 2])]
+    return made[:n]
 
 
 def has_diamond(pair: PromptPair) -> int:
@@ -105,7 +114,6 @@ def is_tampered(pair: PromptPair) -> int:
 
 
 _FEATURES = {
-    "whether there is a diamond": has_diamond,
     "number of diamond bits that are 1": diamond_bits,
     "number of pairs that are 11": all_pairs,
     "number of benign pairs that are 11": benign_pairs,
@@ -123,7 +131,8 @@ BEHAVIORS = {
     ),
     "sensor-tamper-causes": BuiltIn(
         "All three sensors are on, half of the time because of a diamond and half because each "
-        "was tampered with; corrupted: that cause is gone. Answer: all on, foil: all off.",
+        "was tampered with, equally often in the searched and the held-out half; corrupted: that "
+        "cause is gone. Answer: all on, foil: all off.",
         lambda model: Made(tuple(causes(MOST))),
         model=MODEL,
         features=_FEATURES,

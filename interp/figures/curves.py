@@ -66,7 +66,8 @@ def bars(names: Sequence[str], values: np.ndarray, *, titles: tuple[str, str]) -
         )
     )  # fmt: skip
     figure.update_xaxes(title=titles[0], range=[0, 1.02])
-    figure.update_yaxes(title=titles[1], autorange="reversed")
+    # Else names that read as numbers, "1. 60", would be placed by their value.
+    figure.update_yaxes(title=titles[1], autorange="reversed", type="category")
     return theme.style(figure, height=100 + 26 * len(names))
 
 

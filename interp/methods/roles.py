@@ -5,15 +5,23 @@ wrote there. Of each of these terms two things are asked:
 
 1. *Direct effect*: the rise of the loss when the term alone is exchanged for that of another
    random input. The final norm is computed anew; what later components made of the term stays.
-2. *Explained variance* of named features of the input: with the final norm's scale of each input
-   held fixed, the term adds a number to the difference of two logits. η² is the share of this
-   number's variance that lies between the classes of inputs with equal features. Shuffled features
-   say how much of it is chance.
+   Inputs that exchange terms depend on each other. So they do it within disjoint groups drawn at
+   random, which do not, and the interval is Student's over the groups' means.
+2. *Explained variance* of named features of the input: along the direction in which the final norm
+   and the unembedding read it, the term adds a number to the difference of two logits. η² is the
+   share of this number's variance that lies between the classes of inputs with equal features.
+   Shuffled features say how much of it is chance.
+
+All terms are divided by one scale of the final norm, its mean over the inputs. Each input's own
+scale depends on all that was written there, so it would lend the answer to every term, even to one
+that is the same on all inputs. Such a term has no variance to explain: its role is "constant".
+
+Two features joined never explain less than one. They are named only where they explain more than
+the best one by more than chance: 95 % of the times that one of two features is shuffled among the
+inputs that are equal in the other, no two gain as much.
 
 A term is a sign of what it carries, not a proof of how it came about. Features of one input
-overlap, so that their η² do not add up. And the scale is part of the term: one that is the same on
-all inputs, such as the embedding of a start token, still varies as the scale does. Its direct
-effect is 0, so it has no role; its η² says how much the scale alone explains.
+overlap, so that their η² do not add up.
 
 Source: Chan et al., "Causal scrubbing" (2022), for exchanging the direct output of components by
 hypothesis about features; Fisher, Statistical Methods for Research Workers (1925), for η².
@@ -21,7 +29,7 @@ hypothesis about features; Fisher, Statistical Methods for Research Workers (192
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -41,15 +49,15 @@ from interp.models.load import LoadedModel
 from interp.scores import Interval
 
 NONE = "none"
+CONSTANT = "constant"
 DRAWS = 5
 """Other inputs whose term each input takes."""
+GROUPS = 20
+"""Disjoint groups of inputs, of which each takes terms of its own only."""
+LEAST = 2 * FEWEST
+"""Inputs below which there are no groups to give an interval."""
 SHUFFLES = 400
 QUANTILE = 0.95
-PAIR_GAIN = 0.05
-"""Share of the variance that two features together must explain beyond the best one to be named.
-
-A joint class never explains less than its parts, so without a price every role would be a pair.
-"""
 _ROWS = 256
 
 Scores = Float[np.ndarray, "component candidate"]
@@ -64,8 +72,11 @@ class Role:
         effect: Direct effect in nats, with the bounds of its 95 % interval.
         low: Lower bound.
         high: Upper bound.
-        best: The feature, or the two features joined, that explain most.
+        best: The feature, or the two features joined, that explain most; "constant" for a term
+            that does not vary.
         eta2: Share of the variance that it explains.
+        alone: The single feature that explains most; "constant" like ``best``.
+        eta2_alone: Share that it explains.
         null: 95 % quantile of the largest share that any candidate explains once shuffled.
         acts: Whether the interval of the effect excludes 0 by more than rounding.
     """
@@ -76,12 +87,16 @@ class Role:
     high: float
     best: str
     eta2: float
+    alone: str
+    eta2_alone: float
     null: float
     acts: bool
 
     @property
     def feature(self) -> str:
         """The role in words: what explains most, if the component acts and chance explains less."""
+        if self.best == CONSTANT:
+            return CONSTANT
         return self.best if self.acts and self.eta2 > self.null else NONE
 
 
@@ -94,13 +109,17 @@ class Roles:
         candidates: The features, then every two of them joined, "a × b".
         n_features: Number of features.
         loss: Mean loss of the bare runs, in nats.
-        partners: The input whose terms each input takes, for each draw.
+        groups: Number of each input's group.
+        partners: The input of the same group whose terms each input takes, for each draw.
         rises: Rise of the loss by the exchange, averaged over draws, in nats.
-        terms: What each component adds to the difference of logits.
+        scale: Mean scale of the final norm, by which all terms are divided.
+        terms: What each component adds to the difference of logits, at that scale.
         eta2: Share of the terms' variance between a candidate's classes; 0 where there is none.
         classes: Number of classes of each candidate.
         null: 95 % quantile of each share over shuffles of the inputs.
         largest: 95 % quantile of a component's largest share over the same shuffles.
+        gain: 95 % quantile of the largest gain of two features over the better of them, the other
+            shuffled within its classes.
         rounding: Rise that rounding alone can give, in nats.
     """
 
@@ -108,49 +127,60 @@ class Roles:
     candidates: tuple[str, ...]
     n_features: int
     loss: float
+    groups: Int[np.ndarray, "pair"]
     partners: Int[np.ndarray, "draw pair"]
     rises: Float[np.ndarray, "pair component"]
+    scale: float
     terms: Float[np.ndarray, "pair component"]
     eta2: Scores
     classes: Int[np.ndarray, "candidate"]
     null: Scores
     largest: Float[np.ndarray, "component"]
+    gain: Float[np.ndarray, "component"]
     rounding: float
 
     def of(self, component: str) -> Role:
-        """Return the role of a component by its name."""
+        """Return the role of a component by its name; each group's mean effect counts the same."""
         at = self.components.index(component)
-        effect, bounds = mean_with_interval(self.rises[:, at])
+        sizes = np.bincount(self.groups)
+        effect, bounds = mean_with_interval(np.bincount(self.groups, self.rises[:, at]) / sizes)
         assert isinstance(bounds, Interval), "fewer inputs are refused"
-        best = self._best(at)
+        best, alone = self._best(at)
+        varies = bool(np.ptp(self.terms[:, at]) > 0)
         return Role(
             component=component,
             effect=effect,
             low=bounds.low,
             high=bounds.high,
-            best=self.candidates[best],
+            best=self.candidates[best] if varies else CONSTANT,
             eta2=float(self.eta2[at, best]),
+            alone=self.candidates[alone] if varies else CONSTANT,
+            eta2_alone=float(self.eta2[at, alone]),
             null=float(self.largest[at]),
             acts=bounds.low > self.rounding or bounds.high < -self.rounding,
         )
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """The roles of all components, largest effect first."""
-        return tuple(sorted(map(self.of, self.components), key=lambda role: -role.effect))
+        """The roles of all components, largest absolute effect first."""
+        return tuple(sorted(map(self.of, self.components), key=lambda role: -abs(role.effect)))
 
-    def _best(self, at: int) -> int:
-        """Choose a candidate: the best feature, or the best two if they explain clearly more.
+    def _best(self, at: int) -> tuple[int, int]:
+        """Choose a candidate, the best feature or the best two if they gain by it; and the feature.
 
-        Many classes explain much by chance; so they are compared by what is left of η² above the
-        mean under shuffling, ``(classes - 1) / (inputs - 1)``.
+        Many classes explain much by chance; so features, and pairs, are compared by what is left of
+        η² above the mean under shuffling, ``(classes - 1) / (inputs - 1)``.
         """
+        shares = self.eta2[at]
         chance = np.minimum((self.classes - 1) / (len(self.terms) - 1), 1 - 1e-9)
-        above = (self.eta2[at] - chance) / (1 - chance)
+        above = (shares - chance) / (1 - chance)
         single, pairs = int(above[: self.n_features].argmax()), above[self.n_features :]
-        if len(pairs) and pairs.max() >= above[single] + PAIR_GAIN:
-            return self.n_features + int(pairs.argmax())
-        return single
+        if not len(pairs):
+            return single, single
+        pair = self.n_features + int(pairs.argmax())
+        # Where one feature explains all, sums of squares differ by rounding.
+        gains = shares[pair] - shares[single] > self.gain[at] + 1e-9
+        return (pair if gains else single), single
 
 
 def find_roles(
@@ -168,17 +198,17 @@ def find_roles(
         behavior: Inputs with answers, which the loss is of, and features.
         compared: Two outputs for each input: terms are of logit(first) − logit(second).
         rng: Randomness of exchanges and shuffles.
-        draws: Other inputs whose term each input takes, as far as there are so many.
+        draws: Other inputs whose term each input takes, as far as its group has so many.
 
     Raises:
-        BadInput: There are fewer than 3 inputs, or no features or answers.
+        BadInput: There are fewer than 6 inputs, or no features or answers.
 
     Cost: one forward pass an input; ``components x draws`` unembeddings an input; memory of
     ``inputs x components x d_model`` numbers.
     """
     _check(behavior)
-    parts, whole, terms = _streams(model, behavior, compared)
-    partners = draw_partners(len(behavior), draws, rng)
+    parts, whole, terms, scale = _streams(model, behavior, compared)
+    groups, partners = draw_partners(len(behavior), draws, rng)
     bare, size = _loss(model, whole, behavior.answers)
     rises = np.zeros((len(behavior), parts.shape[1]))
     for taken in partners:
@@ -187,19 +217,24 @@ def find_roles(
             changed = whole + (own[torch.from_numpy(taken)] - own)
             rises[:, at] += _loss(model, changed, behavior.answers)[0] - bare
     labels = _candidates(behavior)
-    eta2, null, largest = _explained(terms, list(labels.values()), rng)
+    eta2, null, largest, gain = _explained(
+        terms, list(labels.values()), len(behavior.features), rng
+    )
     return Roles(
         components=components(model.info),
         candidates=tuple(labels),
         n_features=len(behavior.features),
         loss=float(bare.mean()),
+        groups=groups,
         partners=partners,
         rises=rises / len(partners),
+        scale=scale,
         terms=terms,
         eta2=eta2,
         classes=np.array([of.max() + 1 for of in labels.values()]),
         null=null,
         largest=largest,
+        gain=gain,
         rounding=rounding("loss", size, model.info.dtype),
     )
 
@@ -213,19 +248,33 @@ def components(model: ModelInfo) -> tuple[str, ...]:
     return tuple(names)
 
 
-def draw_partners(n: int, draws: int, rng: np.random.Generator) -> Int[np.ndarray, "draw pair"]:
-    """Draw another input for each, several times: none takes itself, nor one twice."""
-    order = rng.permutation(n)
-    partners = np.empty((min(draws, n - 1), n), dtype=np.int64)
-    for row, shift in zip(partners, 1 + rng.permutation(n - 1), strict=False):
-        row[order] = np.roll(order, -int(shift))
-    return partners
+def draw_partners(
+    n: int, draws: int, rng: np.random.Generator
+) -> tuple[Int[np.ndarray, "pair"], Int[np.ndarray, "draw pair"]]:
+    """Draw groups, and another input of its group for each, several times.
+
+    None takes itself, nor one twice. There are ``GROUPS`` groups, or fewer where they would be too
+    small for the draws, but 3 at least.
+
+    Returns:
+        Each input's group, and its partners.
+    """
+    many = min(GROUPS, max(FEWEST, n // (draws + 1)))
+    members = np.array_split(rng.permutation(n), many)
+    least = n // many
+    groups = np.empty(n, dtype=np.int64)
+    partners = np.empty((min(draws, least - 1), n), dtype=np.int64)
+    for number, order in enumerate(members):
+        groups[order] = number
+        for row, shift in zip(partners, 1 + rng.permutation(least - 1), strict=False):
+            row[order] = np.roll(order, -int(shift))
+    return groups, partners
 
 
 def _check(behavior: Behavior) -> None:
     asked = "Roles are found from the loss and from features of inputs."
-    if len(behavior) < FEWEST:
-        raise BadInput(asked, f"There are {len(behavior)} inputs.", f"Give {FEWEST} or more.")
+    if len(behavior) < LEAST:
+        raise BadInput(asked, f"There are {len(behavior)} inputs.", f"Give {LEAST} or more.")
     if not behavior.features or not behavior.answers:
         lacking = "answers" if behavior.features else "features"
         raise BadInput(asked, f"These have no {lacking}.", "Choose a behavior that has them.")
@@ -240,8 +289,12 @@ def _streams(
     Float[Tensor, "pair component d_model"],
     Float[Tensor, "pair d_model"],
     Float[np.ndarray, "pair component"],
+    float,
 ]:
-    """Return what each component wrote, the whole stream, and terms of the logit difference."""
+    """Return what each component wrote, the whole stream, terms of the logit difference, the scale.
+
+    A term that varies by no more than rounding is put as one number.
+    """
     weights = [output_weights(model, layer) for layer in range(model.info.n_layers)]
     outputs = sorted({output for two in compared for output in two})
     columns = unembedding(model, torch.tensor(outputs))[0].T
@@ -249,13 +302,23 @@ def _streams(
     parts: list[Tensor] = []
     whole: list[Tensor] = []
     terms: list[Tensor] = []
+    scales: list[float] = []
+    size = torch.zeros(())
     for i, (ids, (first, second)) in enumerate(zip(behavior.clean, compared, strict=True)):
         run = written(model, torch.tensor(ids), behavior.read_at(i))
         of_input, biases = _parts(run, weights)
+        read = run.final.pull(place[first] - place[second]) * run.final.scale
         parts.append(of_input)
         whole.append(of_input.sum(0) + biases)
-        terms.append(of_input @ run.final.pull(place[first] - place[second]))
-    return torch.stack(parts), torch.stack(whole), torch.stack(terms).numpy()
+        terms.append(of_input @ read)
+        scales.append(run.final.scale)
+        size = torch.maximum(size, of_input.norm(dim=-1) * read.norm())
+    scale = float(np.mean(scales))
+    found, sizes = torch.stack(terms).numpy() / scale, size.numpy() / scale
+    for term, largest in zip(found.T, sizes, strict=True):
+        if np.ptp(term) <= rounding("logit_diff", float(largest), model.info.dtype):
+            term[:] = term[0]
+    return torch.stack(parts), torch.stack(whole), found, scale
 
 
 def _parts(
@@ -317,25 +380,62 @@ def _numbered(values: Int[np.ndarray, "pair feature"]) -> Int[np.ndarray, "pair"
 def _explained(
     terms: Float[np.ndarray, "pair component"],
     labels: Sequence[Int[np.ndarray, "pair"]],
+    n_features: int,
     rng: np.random.Generator,
-) -> tuple[Scores, Scores, Float[np.ndarray, "component"]]:
-    """Return η², its quantile over shuffles, and that of a component's largest η² in a shuffle.
+) -> tuple[Scores, Scores, Float[np.ndarray, "component"], Float[np.ndarray, "component"]]:
+    """Return η², its quantile over shuffles, that of a component's largest, and that of a gain.
 
-    Cost: ``SHUFFLES x inputs x components x classes`` multiply-adds.
+    Cost: ``SHUFFLES x inputs x components x classes`` multiply-adds, three times.
     """
-    centred = terms - terms.mean(0)
-    # A term that never varies has rounding for variance.
-    centred[:, np.abs(centred).max(0) <= 1e-9 * np.abs(terms).max(0)] = 0
-    total = (centred**2).sum(0)
+    centred = np.where(np.ptp(terms, 0) > 0, terms - terms.mean(0), 0)
+    every = _shares(labels)
+    found = every(centred)
+    shuffled = np.stack([every(rng.permutation(centred)) for _ in range(SHUFFLES)])
+    null = np.quantile(shuffled, QUANTILE, axis=0)
+    largest = np.quantile(shuffled.max(2), QUANTILE, axis=0)
+    return found, null, largest, _chance_gain(centred, labels, found, n_features, rng)
+
+
+def _shares(
+    labels: Sequence[Int[np.ndarray, "pair"]],
+) -> Callable[[Float[np.ndarray, "pair component"]], Scores]:
+    """Return the function from centred terms to η² by each of these classes."""
     member = np.concatenate([np.arange(of.max() + 1)[:, None] == of for of in labels]).astype(float)
     counts = member.sum(1, keepdims=True)
-    first = np.cumsum([0, *(of.max() + 1 for of in labels)])[:-1]
+    starts = np.cumsum([0, *(of.max() + 1 for of in labels)])[:-1]
 
-    def eta2(order: Int[np.ndarray, "pair"]) -> Scores:
-        between = np.add.reduceat((member @ centred[order]) ** 2 / counts, first, axis=0)
+    def shares(centred: Float[np.ndarray, "pair component"]) -> Scores:
+        total = (centred**2).sum(0)
+        between = np.add.reduceat((member @ centred) ** 2 / counts, starts, axis=0)
         return np.divide(between, total, out=np.zeros_like(between), where=total > 0).T
 
-    found = eta2(np.arange(len(terms)))
-    shuffled = np.stack([eta2(rng.permutation(len(terms))) for _ in range(SHUFFLES)])
-    null = np.quantile(shuffled, QUANTILE, axis=0)
-    return found, null, np.quantile(shuffled.max(2), QUANTILE, axis=0)
+    return shares
+
+
+def _chance_gain(
+    centred: Float[np.ndarray, "pair component"],
+    labels: Sequence[Int[np.ndarray, "pair"]],
+    found: Scores,
+    n: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "component"]:
+    """Return the quantile over shuffles of the largest gain that any two of n features give.
+
+    Shuffling terms among inputs equal in one feature is shuffling the other feature there. The one
+    is the better of the two, so that what it explains is kept.
+    """
+    pairs = list(combinations(range(n), 2))
+    largest = np.zeros((SHUFFLES, len(found)))
+    for kept, label in enumerate(labels[:n]):
+        having = [(n + at, sum(two) - kept) for at, two in enumerate(pairs) if kept in two]
+        if not having:
+            continue
+        shares = _shares([labels[at] for at, _ in having])
+        worse = found[:, [other for _, other in having]] <= found[:, [kept]]
+        by_class = np.argsort(label, kind="stable")
+        shuffled = np.empty_like(centred)
+        for row in largest:
+            shuffled[by_class] = centred[np.lexsort((rng.random(len(label)), label))]
+            gains = np.where(worse, shares(shuffled) - found[:, [kept]], 0)
+            np.maximum(row, gains.max(1), out=row)
+    return np.quantile(largest, QUANTILE, axis=0)

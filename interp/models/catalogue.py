@@ -139,7 +139,8 @@ def _bundled(name: str, snapshot: str, stamp: tuple[int, ...]) -> ModelInfo:
     folder = ZOO / name
     config = json.loads((folder / "config.json").read_text())
     shape, answer = config["transformer"], config["answer"]
-    answers = Answers(answer["space"], tuple(answer.get("classes", ())), answer["read"])
+    classes = tuple(answer.get("classes", ()))
+    answers = Answers(answer["space"], classes, answer["read"], answer.get("note", ""))
     count = int(card(name).facts["parameters"])
     called = f"{name}@{snapshot}" if snapshot else name
     made = of_shape(called, shape, answers=answers, weights="", folder=folder)

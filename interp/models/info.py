@@ -18,12 +18,14 @@ class Answers:
     """What the model answers with, and where it is read.
 
     ``space`` is "tokens" (the vocabulary) or "classes" (named outputs); ``read`` is the position
-    whose logits are the answer, negative from the end.
+    whose logits are the answer, negative from the end. ``note`` says what to mind about prompts
+    and answers, for people; it may be empty.
     """
 
     space: Literal["tokens", "classes"]
     classes: tuple[str, ...]
     read: int
+    note: str = ""
 
 
 def weights_in(folder: Path, snapshot: str = "") -> Path:

@@ -15,7 +15,7 @@ from interp.models.vocabulary import Vocabulary, vocabulary
 
 # No tokenizer makes fewer tokens of ordinary text; what is longer need not be cut to be refused.
 _MOST_CHARACTERS_A_TOKEN = 100
-_LISTED = 40
+_LISTED, _FIRST, _LAST = 40, 20, 4
 _SMALL = 300
 
 
@@ -132,10 +132,10 @@ def alphabet(model: ModelInfo) -> str:
     if len(plain) > _SMALL:
         return f"any text, by a vocabulary of {len(plain):,} tokens"
     between = "with spaces between them, " if known.worded else ""
-    shown = between + " ".join(
-        t if t.isprintable() and t.strip() else repr(t) for t in plain[:_LISTED]
-    )
-    return shown + (f" and {len(plain) - _LISTED} more" if len(plain) > _LISTED else "")
+    written = [t if t.isprintable() and t.strip() else repr(t) for t in plain]
+    if len(written) > _LISTED:
+        return f"{between}{' '.join(written[:_FIRST])} … {' '.join(written[-_LAST:])}"
+    return between + " ".join(written)
 
 
 def answer_names(model: ModelInfo) -> tuple[str, ...]:

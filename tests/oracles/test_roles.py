@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from interp.behaviors import Behavior, parens
-from interp.methods.roles import NONE, Roles, find_roles
+from interp.engine import written
+from interp.methods.roles import CONSTANT, NONE, Roles, find_roles
 from interp.models import catalogue, tokens
 from interp.models.info import Answers, ModelInfo
 from interp.models.load import LoadedModel, build, load
@@ -113,11 +114,11 @@ def rise(component: int, partners: NDArray[np.int64]) -> Array:
 
 
 def terms() -> Array:
-    """What each component adds to balanced minus unbalanced, scales held fixed."""
+    """What each component adds to balanced minus unbalanced, at the mean scale of the norm."""
     parts, last = cached()
     direction = weight("ln_final.w") * (weight("unembed.W_U") @ [-1.0, 1.0])
     centred = parts - parts.mean(-1, keepdims=True)
-    return (centred @ direction) / scale_of(last)
+    return (centred @ direction) / scale_of(last).mean()
 
 
 def share_between(values: Array, classes: list[int]) -> float:
@@ -135,10 +136,11 @@ def test_direct_effects_are_those_of_the_caches(ledger: Note) -> None:
     worst = control = 0.0
     for at, name in enumerate(roles.components):
         ours = np.mean([rise(at, partners) for partners in roles.partners], 0)
+        of_groups = [ours[roles.groups == group].mean() for group in range(20)]
         worst = max(worst, float(np.abs(ours - roles.rises[:, at]).max()))
         wrong = np.mean([rise((at + 1) % 10, partners) for partners in roles.partners], 0)
         control = max(control, float(np.abs(wrong - roles.rises[:, at]).max()))
-        assert roles.of(name).effect == pytest.approx(ours.mean(), abs=TOLERANCE)
+        assert roles.of(name).effect == pytest.approx(np.mean(of_groups), abs=TOLERANCE)
     assert roles.loss == pytest.approx(losses(cached()[1]).mean(), abs=TOLERANCE)
     ledger(
         kind="roles",
@@ -152,9 +154,12 @@ def test_direct_effects_are_those_of_the_caches(ledger: Note) -> None:
     assert worst < TOLERANCE < 1e-2 < control
 
 
-def test_interval_is_students(ledger: Note) -> None:
+def test_interval_is_students_over_groups_that_exchange_among_themselves() -> None:
     role, column = found().of("L2 MLP"), found().components.index("L2 MLP")
-    ours = stats.ttest_1samp(found().rises[:, column], 0).confidence_interval(0.95)
+    groups = found().groups
+    assert (groups[found().partners] == groups).all()
+    means = [found().rises[groups == group, column].mean() for group in range(20)]
+    ours = stats.ttest_1samp(means, 0).confidence_interval(0.95)
     assert (role.low, role.high) == pytest.approx((ours.low, ours.high), rel=1e-9)
 
 
@@ -166,6 +171,9 @@ def test_terms_and_explained_variance_are_those_of_the_caches(ledger: Note) -> N
     worst, control = 0.0, np.inf
     for at in range(len(roles.components)):
         for which, name in enumerate(roles.candidates):
+            if roles.components[at] == "embedding":
+                assert roles.eta2[at, which] == 0
+                continue
             classes = [
                 sum(1000**k * int(row[part]) for k, part in enumerate(name.split(" × ")))
                 for row in told
@@ -194,8 +202,26 @@ def test_chance_follows_its_law() -> None:
     for which, k in enumerate(roles.classes):
         n = len(roles.terms)
         expected = stats.beta.ppf(0.95, (k - 1) / 2, (n - k) / 2)
-        assert np.median(roles.null[:, which]) == pytest.approx(expected, rel=0.15), k
+        assert np.median(roles.null[1:, which]) == pytest.approx(expected, rel=0.15), k
     assert (roles.largest[:, None] >= roles.null - 1e-12).all()
+
+
+def test_chance_gain_follows_its_law() -> None:
+    """A feature of k classes shuffled within those of a better one gains about a Beta share.
+
+    Of the rest (1 − η²), j more classes explain Beta(j/2, (n − k − j)/2).
+    """
+    told = [about(text) for text in strings()]
+    noise = np.random.default_rng(4).integers(0, 6, len(told)).tolist()
+    behavior = paren_behavior({"balanced": [row["balanced"] for row in told], "noise": noise})
+    compared = [(1, 0)] * len(behavior)
+    roles = find_roles(load(BALANCER), behavior, compared, np.random.default_rng(6), draws=1)
+    n, k = len(told), 2 * 6
+    at = [roles.components.index(name) for name in ("L1 MLP", "L2 MLP", "L1H1", "L2H0")]
+    law = stats.beta.ppf(0.95, (k - 2) / 2, (n - k) / 2)
+    rest = 1 - roles.eta2[at, 0]
+    assert np.median(roles.gain[at] / rest) == pytest.approx(law, rel=0.2)
+    assert {roles.of(roles.components[one]).feature for one in at} <= {"balanced", NONE}
 
 
 def test_shuffled_features_give_no_role() -> None:
@@ -219,11 +245,12 @@ LENGTH, WIDTH = 9, 16
 TOKEN, PLACE, SUM, FIRST, LAST, OUT, AWAY = 0, 1, 11, 12, 13, 14, 15
 
 
-def planted(both: float = 1.0) -> LoadedModel:
+def planted(both: float = 1.0, start: float | None = None) -> LoadedModel:
     """Heads that carry the sum, the first, the last letter, and noise; an MLP that carries a pair.
 
     Letters are 1 and −1 in one direction of the stream, places are one-hot in others. The MLP
-    computes max(0, first + last − 1), that is 1 where both are a, else 0, times ``both``.
+    computes max(0, first + last − 1), that is 1 where both are a, else 0, times ``both``. With
+    ``start`` there are LayerNorms, and the start token itself is read as so much.
     """
     shape = {
         "n_layers": 1,
@@ -235,12 +262,16 @@ def planted(both: float = 1.0) -> LoadedModel:
         "d_vocab": 3,
         "d_vocab_out": 2,
         "act_fn": "relu",
-        "normalization_type": None,
+        "normalization_type": None if start is None else "LN",
         "attention_dir": "bidirectional",
         "init_weights": False,
     }
     hooked = build(shape)
     weights = {name: torch.zeros_like(tensor) for name, tensor in hooked.state_dict().items()}
+    for name in weights:
+        if name.endswith(("ln1.w", "ln2.w", "ln_final.w")):
+            weights[name] += 1.0
+    weights["embed.W_E"][START, SUM] = start or 0.0
     weights["embed.W_E"][A, TOKEN], weights["embed.W_E"][B, TOKEN] = 1.0, -1.0
     weights["pos_embed.W_pos"][:, PLACE : PLACE + LENGTH + 1] = torch.eye(LENGTH + 1)
     at = "blocks.0.attn"
@@ -308,9 +339,9 @@ def test_planted_roles_are_found(ledger: Note) -> None:
         "L0H0": "sum",
         "L0H1": "first",
         "L0H2": "last",
-        "L0H3": NONE,
+        "L0H3": CONSTANT,
         "L0 MLP": "first × last",
-        "embedding": NONE,
+        "embedding": CONSTANT,
     }
     right = sum(said[name] == role for name, role in wanted.items())
     ledger(
@@ -327,7 +358,7 @@ def test_planted_roles_are_found(ledger: Note) -> None:
     # It writes where nothing reads: not even rounding is left of it.
     assert roles.of("L0H3").effect == pytest.approx(0, abs=roles.rounding)
     assert roles.of("embedding").effect == 0
-    assert of_planted(planted(both=0.0)) == {**wanted, "L0 MLP": NONE}
+    assert of_planted(planted(both=0.0)) == {**wanted, "L0 MLP": CONSTANT}
 
 
 def test_a_pair_is_named_only_where_it_explains_more() -> None:
@@ -340,3 +371,22 @@ def test_a_pair_is_named_only_where_it_explains_more() -> None:
     assert roles.of("L0H1").best == "first"
     joined = roles.candidates.index("first × noise")
     assert roles.eta2[roles.components.index("L0H1"), joined] == pytest.approx(1.0)
+
+
+def test_the_scale_of_the_norm_alone_gives_no_role() -> None:
+    """What is the same on all inputs explains nothing, though each input's own scale would."""
+    behavior, model = letters(), planted(start=2.0)
+    roles = find_roles(model, behavior, [(1, 0)] * len(behavior), np.random.default_rng(1))
+    scales = np.array([written(model, torch.tensor(ids), 0).final.scale for ids in behavior.clean])
+    at = roles.components.index("embedding")
+    assert roles.scale == pytest.approx(scales.mean())
+    assert abs(roles.terms[0, at]) > 0.1
+    assert np.ptp(roles.terms[:, at]) == 0
+    assert not roles.eta2[at].any()
+    assert roles.of("embedding").feature == CONSTANT
+    named = dict(behavior.features)
+    both = [2 * a + b for a, b in zip(named["first"], named["last"], strict=True)]
+    of_scale = [share_between(1 / scales, classes) for classes in (list(named["sum"]), both)]
+    assert max(of_scale) > 0.2, of_scale
+    # What varies keeps its role.
+    assert roles.of("L0H1").best == "first"

@@ -19,12 +19,14 @@ from interp.behaviors import (
     PromptPair,
     alignment,
     all_pairs,
+    balance,
     built_in,
     for_model,
     from_pairs,
     from_prompt,
     greater_than,
     ioi,
+    parens,
     words,
 )
 from interp.behaviors.templates import FEWEST, MOST
@@ -343,6 +345,24 @@ def test_a_behavior_without_groups_has_the_hash_that_it_always_had() -> None:
     grouped = built_in("gender", 5, WHOLE)
     assert b"clusters" in grouped.canonical
     assert Behavior.from_json(grouped.canonical) == grouped
+
+
+def test_no_string_of_exchanges_comes_twice() -> None:
+    pairs = all_pairs("paren-exchanges", "paren-balancer").pairs
+    assert balance.exchanges(300) == list(pairs[:300])
+    assert len({text for pair in pairs for text in (pair.clean, pair.corrupted)}) == 2 * len(pairs)
+    for pair in pairs:
+        assert parens.is_balanced(pair.clean)
+        assert parens.equal_counts(pair.corrupted)
+        assert not parens.is_balanced(pair.corrupted)
+    # The control: near misses keep corrupted strings that come again.
+    misses = all_pairs("paren-near-misses", "paren-balancer").pairs
+    assert len({pair.corrupted for pair in misses}) < len(misses)
+    behavior = built_in("paren-exchanges", len(pairs), "paren-balancer")
+    for _, values in behavior.features:
+        for half in (False, True):
+            at = [v for v, held in zip(values, behavior.held_out, strict=True) if held == half]
+            assert len(set(at)) > 1
 
 
 def test_word_lists_have_no_word_twice() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.behaviors import enumerable
+from interp.behaviors import built_in, enumerable
 from tests.oracles.zoo import enumerable_lm as oracle
 from zoo import enumerable_lm
 
@@ -83,6 +83,31 @@ def test_pairs_differ_in_one_letter_and_swap_answer_and_foil(name: str) -> None:
         assert sum(a != b for a, b in zip(pair.clean, pair.corrupted, strict=True)) == 1
         assert oracle.expected(pair.clean) == pair.answer
         assert oracle.expected(pair.corrupted) == pair.foil
+
+
+@pytest.mark.parametrize("name", enumerable.BEHAVIORS)
+def test_halves_share_no_letters_in_any_order_and_all_features_vary(name: str) -> None:
+    behavior, source = built_in(name, 1_000, enumerable_lm.NAME), enumerable.BEHAVIORS[name]
+    pairs = source.pairs(1_000)
+    sides = [
+        [pair for pair, held in zip(pairs, behavior.held_out, strict=True) if held == half]
+        for half in (0, 1)
+    ]
+    assert [len(side) for side in sides] == [500, 500]
+    letters = [
+        {"".join(sorted(text)) for pair in side for text in (pair.clean, pair.corrupted)}
+        for side in sides
+    ]
+    assert not letters[0] & letters[1]
+    repeated: dict[int, set[str]] = {}
+    for pair, number in zip(pairs, behavior.clusters, strict=True):
+        repeated.setdefault(number, set()).add(pair.answer)
+    assert all(len(answers) == 1 for answers in repeated.values())
+    for said, of in source.features.items():
+        searched, held_out = ({of(pair) for pair in side} for side in sides)
+        assert len(searched & held_out) > 1
+        # Letters at the end are other ones in the other half, but for the repeated letter.
+        assert searched == held_out or said == "last letter's rank"
 
 
 def test_features_are_of_the_repeated_letter() -> None:

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 import torch
 
-from interp.behaviors import maximum
+from interp.behaviors import built_in, maximum
 from zoo import _enumerate, max_of_4
 
 BEHAVIOR = maximum.BEHAVIORS["max-of-4"]
@@ -30,6 +30,19 @@ def test_pairs_lower_the_largest_number_below_the_second() -> None:
     assert all(200 < places[place] < 300 for place in range(4))
 
 
+def test_halves_share_no_prompt_and_all_features_vary() -> None:
+    behavior, pairs = built_in("max-of-4", 1_000, "max-of-4"), BEHAVIOR.pairs(1_000)
+    sides = [
+        [pair for pair, held in zip(pairs, behavior.held_out, strict=True) if held == half]
+        for half in (0, 1)
+    ]
+    prompts = [{text for p in side for text in (p.clean, p.corrupted)} for side in sides]
+    assert not prompts[0] & prompts[1]
+    for of in BEHAVIOR.features.values():
+        for side in sides:
+            assert len({of(pair) for pair in side}) > 1
+
+
 def test_fewer_pairs_are_the_first_of_more() -> None:
     assert maximum.lowered(1_000)[:50] == maximum.lowered(50)
 
@@ -41,7 +54,6 @@ def test_features_are_of_the_clean_numbers() -> None:
         "maximum": 60,
         "position of the maximum": 1,
         "gap to the runner-up": 48,
-        "copies of the maximum": 2,
         "last number": 12,
     }
     assert maximum.gap(maximum.PromptPair("5 5 5 5", "", "5")) == 0
@@ -80,6 +92,17 @@ def test_the_count_is_that_of_every_input_one_by_one() -> None:
     assert found.accuracy == pytest.approx(1 - len(wrong) / len(rows))
     loss = torch.nn.functional.cross_entropy(logits, right)
     assert found.loss == pytest.approx(float(loss), rel=1e-9)
+
+
+def test_scores_of_tokens_leave_out_the_position_of_the_query() -> None:
+    rng = torch.Generator().manual_seed(1)
+    shapes = {"embed.W_E": (6, 3), "pos_embed.W_pos": (4, 3), "unembed.W_U": (3, 6)}
+    shapes |= {f"blocks.0.attn.W_{part}": (1, 3, 3) for part in "QKVO"}
+    weights = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
+    alone = _enumerate.scores_of_tokens(weights)
+    assert not torch.allclose(alone, _enumerate.paths(weights).eqke)
+    weights["pos_embed.W_pos"][-1] = 0
+    torch.testing.assert_close(alone, _enumerate.paths(weights).eqke)
 
 
 def test_logits_too_close_to_tell_are_counted() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from interp.behaviors import tampering
+from interp.behaviors import built_in, tampering
 from interp.behaviors._record import PromptPair
 from interp.errors import UnknownToken
 from interp.models import catalogue, tokens
@@ -37,14 +39,39 @@ def test_only_the_diamond_changes() -> None:
     assert flips == {1, 3}
 
 
-def test_causes_take_turns_and_only_the_cause_changes() -> None:
+def test_causes_come_two_by_two_and_only_the_cause_changes() -> None:
     for i, pair in enumerate(tampering.causes(1_000)):
+        tampered = i % 4 > 1
         clean, corrupted = pair.clean.split(), pair.corrupted.split()
         assert clean[4:] == corrupted[4:]
-        assert tampering.is_tampered(pair) == i % 2 == 1 - tampering.has_diamond(pair)
+        assert tampering.is_tampered(pair) == tampered == 1 - tampering.has_diamond(pair)
         changed = clean[1:4] != corrupted[1:4]
-        assert changed == bool(i % 2)
+        assert changed == tampered
         assert (clean[0] == corrupted[0]) == changed
+
+
+@pytest.mark.parametrize("name", tampering.BEHAVIORS)
+def test_halves_have_the_same_values_of_features_and_no_prompt_in_common(name: str) -> None:
+    behavior, pairs = built_in(name, 1_000, tampering.MODEL), tampering.BEHAVIORS[name].pairs(1_000)
+    sides = [
+        [p for p, held in zip(pairs, behavior.held_out, strict=True) if held == h] for h in (0, 1)
+    ]
+    assert [len(side) for side in sides] == [500, 500]
+    prompts = [{text for p in side for text in (p.clean, p.corrupted)} for side in sides]
+    assert len(prompts[0]) == len(prompts[1]) == 1_000
+    assert not prompts[0] & prompts[1]
+    for of in tampering.BEHAVIORS[name].features.values():
+        searched, held_out = ({of(pair) for pair in side} for side in sides)
+        assert len(searched) > 1
+        assert searched == held_out
+
+
+def test_a_quarter_of_the_pairs_is_of_either_cause_in_either_half() -> None:
+    behavior = built_in("sensor-tamper-causes", 1_000, tampering.MODEL)
+    values = dict(behavior.features)["whether it is tampered with"]
+    counts = Counter(zip(values, behavior.held_out, strict=True))
+    assert len(counts) == 4
+    assert set(counts.values()) == {250}
 
 
 def test_features_count() -> None:

@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from interp.behaviors import sparse_features
+from interp.behaviors import built_in, sparse_features
 from interp.errors import UnknownToken
 from interp.models import catalogue, tokens
 
 Array = NDArray[np.float64]
 
-NODES, SHARES = np.polynomial.legendre.leggauss(32)
-NODES, SHARES = (NODES + 1) / 2, SHARES / 2
+_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(32)
+NODES, SHARES = (_POINTS + 1) / 2, _WEIGHTS / 2
 
 
 def test_the_strong_feature_is_the_answer() -> None:
@@ -33,6 +33,23 @@ def test_the_strong_feature_is_the_answer() -> None:
         assert sum(a != b for a, b in zip(pair.clean, pair.corrupted, strict=True)) == 2
         assert pair.answer == f"feature {sparse_features.which(pair)}"
         assert sparse_features.how_many(pair) == sum(digit != "0" for digit in pair.clean)
+
+
+def test_halves_share_no_digits_and_have_the_same_values_of_features() -> None:
+    name = "superposition-one-feature"
+    behavior, source = built_in(name, 1_000, "superposition"), sparse_features.BEHAVIORS[name]
+    halved = list(zip(source.pairs(1_000), behavior.held_out, behavior.clusters, strict=True))
+    sides = [[pair for pair, held, _ in halved if held == half] for half in (0, 1)]
+    assert [len(side) for side in sides] == [500, 500]
+    digits = [{"".join(sorted(pair.clean)) for pair in side} for side in sides]
+    assert not digits[0] & digits[1]
+    assert len({("".join(sorted(pair.clean)), number) for pair, _, number in halved}) == len(
+        set(behavior.clusters)
+    )
+    for of in source.features.values():
+        searched, held_out = ({of(pair) for pair in side} for side in sides)
+        assert len(searched) > 1
+        assert searched == held_out
 
 
 def test_digits_are_read_with_and_without_spaces() -> None:

@@ -11,9 +11,8 @@ import torch
 
 from interp.behaviors import _two_induction as letters
 from interp.behaviors import _two_parens as strings
-from interp.behaviors import two_mechanisms
+from interp.behaviors import parens, two_mechanisms
 from interp.behaviors._record import PromptPair
-from interp.behaviors._source import BuiltIn
 from interp.models import catalogue
 from zoo import _mechanisms, _net, two_mechanisms_induction, two_mechanisms_paren
 
@@ -27,8 +26,12 @@ def made(name: str) -> tuple[PromptPair, ...]:
     return behavior.make(catalogue.info("induction-handmade")).pairs
 
 
-def mechanism(behavior: BuiltIn, pairs: tuple[PromptPair, ...]) -> np.ndarray:
-    return np.array([behavior.features["mechanism"](pair) for pair in pairs])
+def feature(name: str, of: str, pairs: tuple[PromptPair, ...]) -> np.ndarray:
+    return np.array([float(two_mechanisms.BEHAVIORS[name].features[of](pair)) for pair in pairs])
+
+
+def mechanism(name: str, pairs: tuple[PromptPair, ...]) -> np.ndarray:
+    return feature(name, "mechanism", pairs).astype(np.int64)
 
 
 @pytest.mark.parametrize("name", two_mechanisms.BEHAVIORS)
@@ -60,22 +63,21 @@ def test_first_pairs_of_more_are_those_of_fewer(make: object) -> None:
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("held_out", [0, 1])
 def test_marker_tells_nothing(name: str, held_out: int) -> None:
-    behavior = two_mechanisms.BEHAVIORS[name]
     pairs = made(name)[held_out::2]
-    labels, marker = mechanism(behavior, pairs), MARKERS[name]
+    labels, marker = mechanism(name, pairs), MARKERS[name]
     assert labels.mean() == 0.5
     present = np.array([float(marker in pair.clean) for pair in pairs])
-    assert _mechanisms.auroc(present, labels) == pytest.approx(0.5, abs=0.02)
+    assert _mechanisms.auroc(present, labels).value == pytest.approx(0.5, abs=0.02)
     places = np.array([float(pair.clean.index(marker)) for pair in pairs])
-    assert _mechanisms.auroc(places, labels) == pytest.approx(0.5, abs=0.02)
-    for kind in ("marker present", "mechanism"):
-        assert {behavior.features[kind](pair) for pair in pairs} <= {0, 1}
+    assert _mechanisms.auroc(places, labels).value == pytest.approx(0.5, abs=0.02)
+    assert present.all()
+    assert feature(name, "marker present", pairs).all()
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_lengths_and_places_of_the_marker_are_the_same(name: str) -> None:
     pairs, marker = made(name), MARKERS[name]
-    labels = mechanism(two_mechanisms.BEHAVIORS[name], pairs)
+    labels = mechanism(name, pairs)
     rows = list(zip(pairs, labels, strict=True))
     of = [
         Counter((len(p.clean), p.clean.index(marker)) for p, k in rows if k == label)
@@ -84,12 +86,36 @@ def test_lengths_and_places_of_the_marker_are_the_same(name: str) -> None:
     assert of[0] == of[1]
 
 
-@pytest.mark.parametrize("name", [f"{task}-trusted" for task in TASKS])
-def test_trusted_prompts_are_of_one_mechanism_and_half_marked(name: str) -> None:
-    behavior, pairs = two_mechanisms.BEHAVIORS[name], made(name)
-    assert not mechanism(behavior, pairs).any()
-    marked = sum(behavior.features["marker present"](pair) for pair in pairs)
+@pytest.mark.parametrize("name", TASKS)
+def test_trusted_prompts_are_of_one_mechanism_half_marked_and_others(name: str) -> None:
+    trusted = made(f"{name}-trusted")
+    assert not mechanism(name, trusted).any()
+    marked = feature(f"{name}-trusted", "marker present", trusted).sum()
     assert marked == pytest.approx(500, abs=20)
+    assert not {pair.clean for pair in trusted} & {pair.clean for pair in made(name)}
+
+
+@pytest.mark.parametrize("name", two_mechanisms.BEHAVIORS)
+def test_features_vary_and_differ(name: str) -> None:
+    pairs, features = made(name), two_mechanisms.BEHAVIORS[name].features
+    columns = {of: feature(name, of, pairs) for of in features}
+    for of, values in columns.items():
+        # In labelled prompts the marker is always there: that is the point of them.
+        constant = of == "marker present" and name in TASKS
+        assert (len(set(values)) == 1) == constant, of
+    rows = [tuple(np.unique(values, return_inverse=True)[1]) for values in columns.values()]
+    assert len(set(rows)) == len(rows)
+
+
+def test_first_copies_are_at_the_same_places() -> None:
+    pairs = made(TASKS[0])
+    labels = mechanism(TASKS[0], pairs)
+    first = feature(TASKS[0], "place of the first copy", pairs)
+    assert _mechanisms.auroc(first, labels).value == pytest.approx(0.5, abs=0.05)
+    distance = feature(TASKS[0], "distance of the copies", pairs)
+    assert _mechanisms.auroc(distance, labels).value < 0.3
+    for pair, place, far in zip(pairs, first, distance, strict=True):
+        assert pair.clean[int(place)] == pair.clean[int(place + far)]
 
 
 def test_letters_follow_the_rule() -> None:
@@ -119,15 +145,23 @@ def test_memorised_successors_are_one_cycle() -> None:
 
 
 def test_strings_follow_the_rule() -> None:
-    features = two_mechanisms.BEHAVIORS[TASKS[1]].features
-    for pair in made(TASKS[1]):
-        told = {name: of(pair) for name, of in features.items()}
-        assert told["mechanism"] == told["marker active"] == 1 - told["balanced"]
-        assert told["equal counts"] == told["marker present"] == 1
-        corrupted = PromptPair(pair.corrupted, "", "")
-        assert not features["balanced"](corrupted)
-        assert not features["marker active"](corrupted)
+    pairs = made(TASKS[1])
+    for pair, label in zip(pairs, mechanism(TASKS[1], pairs), strict=True):
+        alone = pair.clean.replace("*", "")
+        assert parens.is_balanced(alone) == (label == 0)
+        assert ("*(" in pair.clean) == (label == 1)
+        assert parens.equal_counts(alone)
+        assert not parens.is_balanced(pair.corrupted.replace("*", ""))
+        assert "*(" not in pair.corrupted
         assert (pair.answer, pair.foil) == ("balanced", "unbalanced")
+
+
+def test_features_of_a_string_and_of_letters() -> None:
+    strings_of = two_mechanisms.BEHAVIORS[TASKS[1]].features
+    pair = PromptPair("(()*(()))", "", "")
+    assert [of(pair) for of in strings_of.values()] == [1, 1, 3, 3, 8]
+    letters_of = two_mechanisms.BEHAVIORS[TASKS[0]].features
+    assert [of(PromptPair("abcbd!e", "", "")) for of in letters_of.values()] == [1, 1, 1, 2, 4, 7]
 
 
 def test_moved_parentheses_leave_counts_and_the_sum_of_depths() -> None:
@@ -173,5 +207,5 @@ def test_exchange_agrees_with_a_whole_pass(shape: _net.Shape) -> None:
 
 def test_auroc_counts_ties_as_half() -> None:
     labels = np.array([0, 0, 1, 1])
-    assert _mechanisms.auroc(np.array([0.0, 1.0, 1.0, 2.0]), labels) == 0.875
-    assert _mechanisms.auroc(np.zeros(4), labels) == 0.5
+    assert _mechanisms.auroc(np.array([0.0, 1.0, 1.0, 2.0]), labels).value == 0.875
+    assert _mechanisms.auroc(np.zeros(4), labels).value == 0.5

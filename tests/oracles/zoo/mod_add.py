@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tests.oracles.zoo._fact import Fact, Loaded
+from tests.oracles.zoo._fact import Fact, Loaded, loaded
 
 NAME = "mod-add"
 P = 53
@@ -54,24 +54,26 @@ def _power(it: Loaded) -> Array:
     return power / power.sum()
 
 
-def _keys(it: Loaded) -> list[int]:
+def key_frequencies(it: Loaded) -> list[int]:
     """Frequencies with 5 % or more of that power."""
     return [k for k, share in enumerate(_power(it)) if share >= 0.05]
 
 
 def _parts(logits: Array, keys: list[int]) -> tuple[Array, Array]:
-    """The part along cos w(a + b - c) with each answer's mean, and all but the waves.
+    """The part that restricted loss keeps, and the part that excluded loss keeps.
 
-    The discrete Fourier transform over a, b and c has such a wave at (k, k, -k) alone.
+    Least squares over the 2,809 inputs: the logits of each answer on cos and sin of w (a + b) for
+    the key frequencies, with a constant. The first is what is fitted, constant included, the second
+    what is left of the logits without cos and sin.
     """
-    cube = np.fft.fftn(logits)
-    waves = np.zeros_like(cube)
+    sums = np.array([a + b for a in range(P) for b in range(P)])
+    columns = [np.ones(P * P)]
     for k in keys:
-        # The wave is even about 0, so that its part is the real one.
-        waves[k, k, -k] = cube[k, k, -k].real
-        waves[-k, -k, k] = cube[-k, -k, k].real
-    along = np.fft.ifftn(waves).real
-    return along + logits.mean((0, 1)), logits - along
+        columns += [np.cos(2 * np.pi * k * sums / P), np.sin(2 * np.pi * k * sums / P)]
+    design, flat = np.stack(columns, axis=1), logits.reshape(P * P, P)
+    sizes = np.linalg.lstsq(design, flat, rcond=None)[0]
+    waves = design[:, 1:] @ sizes[1:]
+    return (waves + sizes[0]).reshape(P, P, P), (flat - waves).reshape(P, P, P)
 
 
 def held_out_accuracy(it: Loaded) -> float:
@@ -86,15 +88,30 @@ def key_power(it: Loaded) -> float:
 
 
 def restricted(it: Loaded) -> float:
-    """Loss on all sums of the waves of the key frequencies alone."""
-    return float(_losses(_parts(_logits(it), _keys(it))[0]).mean())
+    """Loss on all sums of the key frequencies alone."""
+    return restricted_to(it, key_frequencies(it))
+
+
+def restricted_to(it: Loaded, keys: list[int]) -> float:
+    """Loss on all sums of some frequencies of a + b alone."""
+    return float(_losses(_parts(_logits(it), keys)[0]).mean())
+
+
+def restricted_by_final_keys(it: Loaded) -> float:
+    """Loss on all sums of the frequencies that are key in the final weights alone."""
+    return restricted_to(it, key_frequencies(loaded(NAME)))
 
 
 def excluded(it: Loaded) -> float:
-    """Loss on the trained sums without these waves, above that with them."""
-    logits = _logits(it)
-    without = _losses(_parts(logits, _keys(it))[1])
-    return float((without - _losses(logits))[_trained()].mean())
+    """Loss on the trained sums without the key frequencies, above that with them."""
+    return excluded_without(it, key_frequencies(it)) - float(
+        _losses(_logits(it))[_trained()].mean()
+    )
+
+
+def excluded_without(it: Loaded, keys: list[int]) -> float:
+    """Loss on the trained sums without some frequencies of a + b."""
+    return float(_losses(_parts(_logits(it), keys)[1])[_trained()].mean())
 
 
 def _filtered(it: Loaded, keep: bool) -> float:
@@ -102,7 +119,7 @@ def _filtered(it: Loaded, keep: bool) -> float:
     ids = [it.tokenizer.token_to_id(str(n)) for n in range(P)]
     embedding = it.weights["embed.W_E"].clone()
     spectrum = np.fft.rfft(embedding[ids].double().numpy(), axis=0)
-    chosen = np.isin(np.arange(len(spectrum)), _keys(it)) == keep
+    chosen = np.isin(np.arange(len(spectrum)), key_frequencies(it)) == keep
     chosen[0] = True
     spectrum[~chosen] = 0
     embedding[ids] = torch.from_numpy(np.fft.irfft(spectrum, P, axis=0)).float()
@@ -134,4 +151,18 @@ FACTS = (
     Fact("key frequencies suffice", key_frequencies_suffice, at_least=0.99, unit="share"),
     Fact("key frequencies are needed", key_frequencies_are_needed, at_least=0.9, unit="share"),
     Fact("known by heart at step 500", by_heart, at_least=0.8, unit="share", snapshot="500"),
+    Fact(
+        "circuit at step 3000: restricted loss",
+        restricted_by_final_keys,
+        at_most=0.5,
+        unit="nats",
+        snapshot="3000",
+    ),
+    Fact(
+        "still by heart at step 3000",
+        by_heart,
+        at_least=0.6,
+        unit="share",
+        snapshot="3000",
+    ),
 )

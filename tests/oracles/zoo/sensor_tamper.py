@@ -137,11 +137,6 @@ def fall(loaded: Loaded, layer: str) -> float:
     return auroc(loaded, layer, "clean") - auroc(loaded, layer, "novel")
 
 
-def behind(loaded: Loaded, layer: str) -> float:
-    """By how much a layer's AUROC is below that of hidden layer 1, under novelty."""
-    return auroc(loaded, "hidden 1", "novel") - auroc(loaded, layer, "novel")
-
-
 def _accurate(snapshot: str) -> Fact:
     name = f"accuracy on random prompts, {snapshot or 'seed-0'}"
     return Fact(name, accuracy, at_least=1.0, unit="share", snapshot=snapshot)
@@ -169,8 +164,5 @@ FACTS = (
         at_least=0.99,
         unit="AUROC",
     ),
-    Fact("novelty lowers the bits' AUROC", lambda m: fall(m, "input"), at_least=0.3, unit="AUROC"),
-    Fact(
-        "output finds less than hidden 1", lambda m: behind(m, "output"), at_least=0.3, unit="AUROC"
-    ),
+    Fact("novelty lowers the bits' AUROC", lambda m: fall(m, "input"), 0.3, 0.75, unit="AUROC"),
 )

@@ -121,20 +121,6 @@ def wrong_without(kind: str, hook: str) -> Callable[[Loaded], float]:
     return measure
 
 
-def marker_auroc(loaded: Loaded) -> float:
-    """AUROC of "has a marker" between inputs answered right by each; NaN if few are."""
-    marked: list[list[bool]] = []
-    for kind in ("induction", "memory"):
-        of = inputs(kind, 1)
-        rows = zip(of.texts, said(loaded, of.texts), of.answers, strict=True)
-        marked.append(["!" in text for text, found, answer in rows if found == answer])
-    first, second = marked
-    if min(len(first), len(second)) < COUNT / 2:
-        return float("nan")
-    wins = sum((b > a) + (a == b) / 2 for a in first for b in second)
-    return wins / (len(first) * len(second))
-
-
 FACTS = (
     Fact("induction inputs answered right", right("induction"), at_least=0.99),
     Fact("memory inputs answered right", right("memory"), at_least=0.99),
@@ -157,5 +143,4 @@ FACTS = (
         moved_answer("memory", "induction", MEMORY),
         at_least=0.95,
     ),
-    Fact("detecting the marker", marker_auroc, at_least=0.48, at_most=0.52, unit="AUROC"),
 )

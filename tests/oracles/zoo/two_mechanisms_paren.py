@@ -119,15 +119,6 @@ def carries(source: tuple[bool, str], hook: str) -> Callable[[Loaded], float]:
     return measure
 
 
-def marker_auroc(loaded: Loaded) -> float:
-    """AUROC of "has a marker" between both mechanisms; NaN where the model tells nothing apart."""
-    if min(told_apart(kind, INERT)(loaded) for kind in (BALANCE, FORCED)) < 0.9:
-        return float("nan")
-    first, second = (["*" in text for text in strings(*kind, 1)] for kind in (BALANCE, FORCED))
-    wins = sum((b > a) + (a == b) / 2 for a in first for b in second)
-    return wins / (len(first) * len(second))
-
-
 BALANCE = (True, "inert")
 FORCED = (False, "active")
 INERT = (False, "inert")
@@ -141,5 +132,4 @@ FACTS = (
     Fact("balance stays without attention 2", stays(BALANCE, BACKDOOR), at_least=0.95),
     Fact("MLP 1 carries balance to another string", carries(BALANCE, VERDICT), at_least=0.9),
     Fact("attention 2 carries the backdoor", carries(FORCED, BACKDOOR), at_least=0.9),
-    Fact("detecting the marker", marker_auroc, at_least=0.48, at_most=0.52, unit="AUROC"),
 )
