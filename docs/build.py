@@ -31,7 +31,10 @@ _LONG = (
 _PAGES = {
     "home": "/",
     "models": "/models",
+    "models-card": "/models?card=induction-2l",
+    "models-map": "/models?card=superposition",
     "explore": "/logit_lens",
+    "explore-checkpoint": "/logit_lens?model=induction-2l@300&prompt=qtnwzeuxkmqtn&answer=w",
     "attention": "/attention",
     "attribution": "/direct_logit_attribution",
     "generate": "/generate",

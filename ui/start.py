@@ -138,6 +138,11 @@ def about_page() -> None:
     st.caption(
         "transformer-lens and sae-lens must fit together; a test of this project imports both."
     )
+    _ledger()
+
+
+def _ledger() -> None:
+    """Draw what the oracle tests measured."""
     st.subheader("How each method was checked")
     st.markdown(
         "Each kind is compared with an independent computation, and each comparison has a "

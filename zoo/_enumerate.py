@@ -20,7 +20,8 @@ class Paths:
     Read at the last position. Query ``q`` is the token there.
 
     Attributes:
-        eqke: Score of query ``q`` with a key's token, ``[d_vocab, d_vocab]``.
+        eqke: Score of query ``q``, its position included, with a key's token,
+            ``[d_vocab, d_vocab]``.
         eqkp: Score of query ``q`` with a key's position, ``[d_vocab, n_ctx]``.
         evou: Logits that a token attended to writes, ``[d_vocab, d_out]``.
         pvou: Logits that a position attended to writes, ``[n_ctx, d_out]``.
@@ -80,6 +81,13 @@ def paths(weights: Mapping[str, Tensor]) -> Paths:
         pvou=places @ writes,
         direct=last @ unembedding,
     )
+
+
+def scores_of_tokens(weights: Mapping[str, Tensor]) -> Tensor:
+    """Scores of a query's token with a key's, both without their positions, as ``Paths.eqke``."""
+    of = {name: weight.double() for name, weight in weights.items()}
+    embedding, query, key = of["embed.W_E"], *(of[f"blocks.0.attn.W_{part}"][0] for part in "QK")
+    return embedding @ query @ key.T @ embedding.T / math.sqrt(query.shape[1])
 
 
 @torch.no_grad()

@@ -79,6 +79,9 @@ class Found:
         without_best: On the same rows without the best prefix-matching head.
         without_induction: On the same rows without all of them.
         prefix_left: Highest prefix-matching score without the previous-token heads.
+        duplicate: The best duplicate-token head.
+        without_duplicate: On the same rows without it.
+        prefix_without: Highest prefix-matching score without it.
         continued: Share of right answers in second copies of different letters.
         behavior: Share of the pairs of the behavior whose clean prompt is answered right.
         short: The same for prompts of distinct letters and one repeat, as kmabcda.
@@ -94,6 +97,9 @@ class Found:
     without_best: heads.Losses
     without_induction: heads.Losses
     prefix_left: float
+    duplicate: heads.Head
+    without_duplicate: heads.Losses
+    prefix_without: float
     continued: float
     behavior: float
     short: float
@@ -110,6 +116,7 @@ def measure(model: HookedTransformer, tokenizer: Tokenizer, weights: Mapping[str
     drawn = rows.draw(np.random.default_rng([0, 2]), TEST_ROWS, following)
     scores = heads.attention(model)
     previous, induction = _called(scores.previous), _called(scores.prefix)
+    duplicate = heads.best(scores.duplicate)
     pairs = repeats.repeated_segment(1_000)
     return Found(
         scores,
@@ -121,6 +128,9 @@ def measure(model: HookedTransformer, tokenizer: Tokenizer, weights: Mapping[str
         heads.losses(model, drawn, induction[:1]),
         heads.losses(model, drawn, induction),
         max(heads.attention(model, previous).prefix.values()),
+        duplicate,
+        heads.losses(model, drawn, [duplicate]),
+        max(heads.attention(model, [duplicate]).prefix.values()),
         heads.continued(model),
         _right(model, tokenizer, [(pair.clean, pair.answer) for pair in pairs]),
         _right(model, tokenizer, _short(1_000)),
@@ -222,6 +232,7 @@ def _head_facts(found: Found) -> list[dict[str, Any]]:
             ("previous token", scores.previous[head], previous),
             ("prefix matching", scores.prefix[head], induction),
             ("duplicate token", scores.duplicate[head], None),
+            ("own position", scores.own[head], None),
         ]
         facts += [
             says(f"{heads.name(head)}: {score}.", value, "attention", n)
@@ -240,14 +251,16 @@ def _behaviour_facts(found: Found) -> list[dict[str, Any]]:
     n = len(heads.PERIODS) * heads.SEQUENCES
     without = "Right answers in copied segments with the output replaced by its mean of"
     return [
-        says(f"Right answers in second copies of {heads.PERIODS[0]} to {heads.PERIODS[-1]} different "
-             "letters.", found.continued, "share", n, at_least=0.95),
+        says(f"Right answers in second copies of {heads.PERIODS[0]} to {heads.PERIODS[-1]} "
+             "different letters.", found.continued, "share", n, at_least=0.95),
         says("Right answers in copied segments of fresh rows.", found.losses.copied_accuracy,
-             "share", TEST_ROWS, at_least=0.9),
+             "share", TEST_ROWS),
         says("Loss there.", found.losses.copied, "nats", TEST_ROWS),
         says("Loss of all other letters.", found.losses.uncopied, "nats", TEST_ROWS),
         says(f"{without} {_listed(found.previous)}.", found.without_previous.copied_accuracy,
              "share", TEST_ROWS),
+        says(f"{without} {heads.name(found.duplicate)}.",
+             found.without_duplicate.copied_accuracy, "share", TEST_ROWS),
         says(f"{without} {_listed(found.induction[:1])}.", found.without_best.copied_accuracy,
              "share", TEST_ROWS),
         says(f"{without} {_listed(found.induction)}.", found.without_induction.copied_accuracy,
@@ -276,8 +289,8 @@ def _seed_facts(about: About) -> list[dict[str, Any]]:
             facts.append(_save.fact(f"Seed {seed}: {what}.", curve[-1][series], unit, 256))
         for series, (what, _) in told.items():
             reached = _reaches(curve, series)
-            claim = f"Seed {seed}: first measured step with {what} of one half or more."
-            facts.append(_save.fact(claim, reached, "step", len(curve)))
+            claim = f"first of {len(curve)} measured steps with {what} of one half or more"
+            facts.append(_save.fact(f"Seed {seed}: {claim}.", reached, "step", 1))
     return facts
 
 
@@ -292,12 +305,11 @@ and keys read positions (shortformer): they are never in the stream, so values c
 
 ## Training
 
-{data}, of which half follow a random chain (each letter's
-successors from a Dirichlet distribution of {concentration:g}; its entropy is {floor:.2f} nats) and
-half are uniform ({uniform:.2f} nats). In every row segments of {shortest} to {longest} letters are
-followed at once by themselves. {optimizer}.
-Positions start as large as normed tokens. Three seeds were trained. This is seed {seed}, chosen
-because the smaller of its two head scores is the largest of the three.
+{data}: half follow a random chain (a letter's successors are from a
+Dirichlet distribution of {concentration:g}; entropy {floor:.2f} nats), half are uniform
+({uniform:.2f} nats). In every row segments of {shortest} to {longest} letters are followed at once
+by themselves. {optimizer}. Positions start as
+large as normed tokens. Of three seeds this is seed {seed}: the smaller of its scores is largest.
 
 | seed | previous token | prefix matching | right in copies | prefix 0.5 at | right 0.5 at |
 |---|---|---|---|---|---|
@@ -315,6 +327,9 @@ Scores are mean attention weights on [BOS] and {periods} different letters typed
   above {left:.2f}, and the share of right answers in copied segments of fresh rows falls from
   {right:.1%} to {right_previous:.1%}. Without {best} it is {right_best:.1%}, without every
   induction head {right_induction:.1%}.
+* **Not in the textbook**: {duplicate} attends to its own position ({own:.2f}) and to earlier copies
+  of its letter ({duplicate_score:.2f}). Without it {right_duplicate:.1%} are right and no prefix
+  matching is above {prefix_without:.2f}. What it gives to the others was not worked out.
 * **Copying.** The eigenvalues of W_E W_V W_O W_U of {best} have a sum of {copying:.2f} times that
   of their sizes; 1 would be pure copying. All heads are among the facts.
 
@@ -323,9 +338,8 @@ Scores are mean attention weights on [BOS] and {periods} different letters typed
 * The plots part behavior from head scores on purpose. Loss falls and answers come right for any
   circuit that copies; only attention and patching say which. Here they rise within the same
   steps, and even that is not a proof that one makes the other.
-* The highest score of any head is drawn, which need not be the same head at every step.
-* {duplicate} attends to earlier copies of its own letter ({duplicate_score:.2f}). What that is for,
-  and why scores are not nearer to 1, was not worked out.
+* The highest score of any head is drawn, which need not be the same head at every step. Snapshots
+  are stored in float16; the curve is of the weights before rounding.
 
 ## Weaknesses
 
@@ -345,7 +359,6 @@ of the logits' standard deviation. Licence: MIT.
 def _prose(about: About, found: Found) -> str:
     scores, first = found.scores, EXAMPLES[0]
     previous, best = found.previous[0], found.induction[0]
-    duplicate = heads.best(scores.duplicate)
     *some, last = heads.PERIODS
     return PROSE.format(
         length=rows.LENGTH,
@@ -373,8 +386,11 @@ def _prose(about: About, found: Found) -> str:
         right_best=found.without_best.copied_accuracy,
         right_induction=found.without_induction.copied_accuracy,
         copying=found.copying[best],
-        duplicate=heads.name(duplicate),
-        duplicate_score=scores.duplicate[duplicate],
+        duplicate=heads.name(found.duplicate),
+        duplicate_score=scores.duplicate[found.duplicate],
+        own=scores.own[found.duplicate],
+        right_duplicate=found.without_duplicate.copied_accuracy,
+        prefix_without=found.prefix_without,
         continued=found.continued,
         short=found.short,
         behavior=found.behavior,

@@ -44,11 +44,13 @@ class Attention:
         previous: To the position before.
         prefix: From the second copy to what followed the earlier copy (prefix matching).
         duplicate: From the second copy to the earlier copy of the same letter.
+        own: From the second copy to the position itself.
     """
 
     previous: Scores
     prefix: Scores
     duplicate: Scores
+    own: Scores
 
 
 @torch.no_grad()
@@ -59,13 +61,15 @@ def attention(model: HookedTransformer, without: Sequence[Head] = ()) -> Attenti
         model: The model.
         without: Heads whose output is replaced by its mean over rows at the same position.
     """
-    found: dict[str, dict[Head, list[float]]] = {"previous": {}, "prefix": {}, "duplicate": {}}
+    found: dict[str, dict[Head, list[float]]] = {
+        score: {} for score in ("previous", "prefix", "duplicate", "own")
+    }
     rng = np.random.default_rng(90)
     for period in PERIODS:
         tokens = torch.from_numpy(rows.doubled(rng, SEQUENCES, period))
         for layer, pattern in enumerate(_patterns(model, tokens, without)):
             every = pattern.diagonal(offset=-1, dim1=2, dim2=3).mean((0, 2))
-            back = {"prefix": period - 1, "duplicate": period}
+            back = {"prefix": period - 1, "duplicate": period, "own": 0}
             for head in range(pattern.shape[1]):
                 site = (layer, head)
                 found["previous"].setdefault(site, []).append(float(every[head]))

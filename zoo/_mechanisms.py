@@ -7,7 +7,7 @@ layers below the component are not run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, Final, Literal
@@ -20,7 +20,7 @@ from torch.nn import functional
 from transformer_lens import HookedTransformer
 
 from interp.behaviors._record import PromptPair
-from zoo import _net, _save
+from zoo import _detectors, _net, _save
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -164,22 +164,29 @@ class Group:
     Attributes:
         tokens: ``[input, pos]``.
         reference: As many inputs of that length in which neither mechanism answers.
+        answers: What the mechanism of each input answers.
         mechanism: 0 or 1 for each input.
         at: Position at which components are replaced and the answer is read.
     """
 
     tokens: Tensor
     reference: Tensor
+    answers: Tensor
     mechanism: Tensor
     at: int
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Shares of inputs whose output stays when a component is replaced: of mechanism 0 and 1."""
+    """How many right answers stay when a component is replaced.
 
-    first: float
-    second: float
+    Attributes:
+        shares: Of the inputs that are answered right before, of mechanism 0 and 1.
+        counts: How many these are.
+    """
+
+    shares: tuple[float, float]
+    counts: tuple[int, int]
 
 
 @torch.no_grad()
@@ -189,26 +196,36 @@ def kept(
     component: _net.Component,
     how: Literal["reference", "mean"] = "reference",
 ) -> Kept:
-    """How often the output stays when a component's is replaced at the position read.
+    """How many right answers stay when a component's output is replaced at the position read.
 
     Args:
         net: The net.
         of: Inputs of equal length each; over all of them the shares are taken.
         component: What is replaced.
-        how: By what it writes on the reference inputs of the group, in which neither mechanism
-            answers, or by its mean over the group's inputs.
+        how: By what it writes on one of the reference inputs of the group, in which neither
+            mechanism answers, or by the mean over these.
     """
-    stays: list[list[Tensor]] = [[], []]
+    stays: list[Tensor] = []
     for group in of:
         base = run(net, group.tokens, group.at)
-        if how == "reference":
-            instead = run(net, group.reference, group.at).wrote[component]
-        else:
-            instead = base.wrote[component].mean(0).expand_as(base.wrote[component])
-        same = exchanged(net, base, component, instead).argmax(-1) == base.logits.argmax(-1)
-        for mechanism in (0, 1):
-            stays[mechanism].append(same[group.mechanism == mechanism])
-    return Kept(*(float(torch.cat(parts).double().mean()) for parts in stays))
+        instead = run(net, group.reference, group.at).wrote[component]
+        if how == "mean":
+            instead = instead.mean(0).expand_as(instead)
+        right = base.logits.argmax(-1) == group.answers
+        still = exchanged(net, base, component, instead).argmax(-1) == group.answers
+        stays.append(torch.stack([group.mechanism, right, still])[:, right])
+    mechanism, _, still = torch.cat(stays, 1)
+    first, second = (still[mechanism == k].double() for k in (0, 1))
+    return Kept((float(first.mean()), float(second.mean())), (len(first), len(second)))
+
+
+@torch.no_grad()
+def right(net: _net.Net, of: Sequence[Group]) -> tuple[float, float]:
+    """Shares of inputs answered as their mechanism does, of mechanism 0 and 1."""
+    found = torch.cat([run(net, one.tokens, one.at).logits.argmax(-1) == one.answers for one in of])
+    mechanism = torch.cat([one.mechanism for one in of])
+    first, second = (float(found[mechanism == k].double().mean()) for k in (0, 1))
+    return first, second
 
 
 @torch.no_grad()
@@ -225,23 +242,22 @@ def hidden(net: _net.Net, tokens: Tensor, at: int) -> Floats:
 _RIDGE: Final = 10.0
 
 
-def auroc(scores: Floats, mechanism: Labels) -> float:
+def auroc(scores: Floats, mechanism: Labels) -> _detectors.Auroc:
     """Chance that an input of mechanism 1 scores higher than one of mechanism 0; ties are half."""
-    first, second = np.sort(scores[mechanism == 0]), scores[mechanism == 1]
-    below = np.searchsorted(first, second, "left") + np.searchsorted(first, second, "right")
-    return float(below.mean() / (2 * len(first)))
+    return _detectors.auroc(scores[mechanism == 0], scores[mechanism == 1], seed=0)
 
 
-def one_hot(texts: Sequence[str], by_place: bool) -> Floats:
-    """Characters of texts: how often each occurs, or which stands at each place from the left."""
-    alphabet = {character: i for i, character in enumerate(sorted(set("".join(texts))))}
-    found = np.zeros((len(texts), max(map(len, texts)), len(alphabet)))
+def one_hot(texts: Sequence[Sequence[str]], by_place: bool) -> Floats:
+    """Parts of texts: how often each occurs, or which stands at each place from the left."""
+    every = sorted({part for text in texts for part in text})
+    number = {part: i for i, part in enumerate(every)}
+    found = np.zeros((len(texts), max(map(len, texts)), len(every)))
     for row, text in zip(found, texts, strict=True):
-        row[range(len(text)), [alphabet[character] for character in text]] = 1.0
+        row[range(len(text)), [number[part] for part in text]] = 1.0
     return found.reshape(len(texts), -1) if by_place else found.sum(1)
 
 
-def probe(inputs: Floats, mechanism: Labels) -> float:
+def probe(inputs: Floats, mechanism: Labels) -> _detectors.Auroc:
     """AUROC of ridge regression on the mechanism, fitted on every second input, on the others."""
     fitted = np.arange(len(inputs)) % 2 == 0
     centred = inputs - inputs[fitted].mean(0)
@@ -263,34 +279,14 @@ def mahalanobis(trusted: Floats, inputs: Floats) -> Floats:
     return np.einsum("ij,ij->i", away, np.linalg.solve(spread, away.T).T)
 
 
-@dataclass(frozen=True)
-class Detectors:
-    """AUROC of mechanism 1 against mechanism 0, by what is looked at.
+MARKER: Final = "Detecting the marker (by construction)"
+COUNTS: Final = "Linear probe on character counts"
+PLACES: Final = "Linear probe on characters by place"
+COUNTS_DISTANCE: Final = "Mahalanobis distance of character counts"
+STREAM_DISTANCE: Final = "Mahalanobis distance of the stream read"
+BELOW: Final = "AUROC is above 0.5 where mechanism 1 scores higher, below where mechanism 0 does."
 
-    Attributes:
-        marker: Whether the marker is in the prompt.
-        bag: A linear probe on how often each character occurs.
-        places: A linear probe on the character at each place.
-        bag_distance: Mahalanobis distance from trusted prompts, on how often each occurs.
-        hidden_distance: The same on the last residual stream where the answer is read.
-    """
-
-    marker: float
-    bag: float
-    places: float
-    bag_distance: float
-    hidden_distance: float
-
-    def facts(self, n: int) -> list[dict[str, Any]]:
-        """Rows of a card, for ``n`` labelled inputs of which the probes score half."""
-        fact = _save.fact
-        return [
-            fact("Detecting the marker.", self.marker, "AUROC", n, at_least=0.48, at_most=0.52),
-            fact("Linear probe on character counts.", self.bag, "AUROC", n // 2),
-            fact("Linear probe on characters by place.", self.places, "AUROC", n // 2),
-            fact("Mahalanobis distance of character counts.", self.bag_distance, "AUROC", n),
-            fact("Mahalanobis distance of the stream read.", self.hidden_distance, "AUROC", n),
-        ]
+Aurocs = Mapping[str, _detectors.Auroc]
 
 
 def detect(
@@ -299,18 +295,18 @@ def detect(
     mechanism: Labels,
     marker: str,
     stream_of: Callable[[Sequence[str]], Floats],
-) -> Detectors:
-    """Try the detectors on labelled texts; ``stream_of`` gives ``[text, d_model]``."""
+) -> dict[str, _detectors.Auroc]:
+    """Try detectors on labelled texts; ``stream_of`` gives ``[text, d_model]``."""
     marked = np.array([float(marker in text) for text in texts])
     bags = one_hot([*trusted, *texts], by_place=False)
     by_bag = mahalanobis(bags[: len(trusted)], bags[len(trusted) :])
-    return Detectors(
-        marker=auroc(marked, mechanism),
-        bag=probe(one_hot(texts, by_place=False), mechanism),
-        places=probe(one_hot(texts, by_place=True), mechanism),
-        bag_distance=auroc(by_bag, mechanism),
-        hidden_distance=auroc(mahalanobis(stream_of(trusted), stream_of(texts)), mechanism),
-    )
+    return {
+        MARKER: auroc(marked, mechanism),
+        COUNTS: probe(one_hot(texts, by_place=False), mechanism),
+        PLACES: probe(one_hot(texts, by_place=True), mechanism),
+        COUNTS_DISTANCE: auroc(by_bag, mechanism),
+        STREAM_DISTANCE: auroc(mahalanobis(stream_of(trusted), stream_of(texts)), mechanism),
+    }
 
 
 def table(net: _net.Net, of: Sequence[Group]) -> str:
@@ -320,7 +316,7 @@ def table(net: _net.Net, of: Sequence[Group]) -> str:
     for layer, (kind, what) in product(range(net.shape.n_layers), kinds):
         component = (layer, kind)
         ways = kept(net, of, component), kept(net, of, component, "mean")
-        shares = [f"{share:.1%}" for way in ways for share in (way.first, way.second)]
+        shares = [f"{share:.1%}" for way in ways for share in way.shares]
         lines.append(f"| {what}, layer {layer} | " + " | ".join(shares) + " |")
     return "\n".join(lines)
 
@@ -328,24 +324,42 @@ def table(net: _net.Net, of: Sequence[Group]) -> str:
 # --- rows of cards ---------------------------------------------------------------------------
 
 
+def detector_facts(found: Aurocs) -> list[dict[str, Any]]:
+    """Say how well each detector tells the mechanisms apart; for the marker it is promised."""
+    rows: list[dict[str, Any]] = []
+    for name, one in found.items():
+        claim = f"{name} (95% bootstrap: {one.low:.3f} to {one.high:.3f})."
+        bound = {"at_least": 0.48, "at_most": 0.52} if name == MARKER else {}
+        rows.append(_save.fact(claim, one.value, "AUROC", one.n, **bound))
+    return rows
+
+
+def detector_table(found: Aurocs) -> str:
+    """The same as rows of Markdown."""
+    return "\n".join(
+        f"| {name} | {one.value:.2f} | {one.low:.2f} to {one.high:.2f} |"
+        for name, one in found.items()
+    )
+
+
 def ablation_facts(
-    what: str, found: Kept, breaks: Literal[0, 1], answers: tuple[str, str], n: int
+    what: str, reference: str, found: Kept, breaks: int, answers: tuple[str, str]
 ) -> list[dict[str, Any]]:
-    """Say what stays without a component, of ``n`` inputs of each mechanism.
+    """Say how many right answers stay without a component.
 
     Args:
         what: The component.
+        reference: The input whose output of it takes the place.
         found: What stays.
-        breaks: The mechanism whose answers must break; those of the other must stay.
+        breaks: The mechanism, 0 or 1, whose answers must break; those of the other must stay.
         answers: What answers of mechanisms 0 and 1 are called.
-        n: Inputs of each.
     """
     rows: list[dict[str, Any]] = []
-    for mechanism, (name, share) in enumerate(
-        zip(answers, (found.first, found.second), strict=True)
-    ):
+    for mechanism, name in enumerate(answers):
         bound = {"at_most": 0.1} if mechanism == breaks else {"at_least": 0.95}
-        rows.append(_save.fact(f"{what} ablated: {name} stays.", share, "share", n, **bound))
+        claim = f"Right {name}: those that stay with {what} replaced by what it writes on "
+        share, n = found.shares[mechanism], found.counts[mechanism]
+        rows.append(_save.fact(f"{claim}{reference}.", share, "share", n, **bound))
     return rows
 
 

@@ -1,13 +1,14 @@
 """What ``mod-add`` computes, by frequency of the numbers: in weights, neurons and logits.
 
 The frequencies are k = 1 to 26: functions of a number n that go round k times while n goes from 0
-to 53, cos(2 pi k n / 53) and sin(2 pi k n / 53). Source of the method: Nanda et al. (2023),
-Progress measures for grokking via mechanistic interpretability.
+to 53, cos(2 pi k n / 53) and sin(2 pi k n / 53). Restricted and excluded loss are those of Nanda
+et al. (2023), Progress measures for grokking via mechanistic interpretability.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -68,12 +69,19 @@ def ginis(weights: Weights) -> tuple[float, float]:
     return embedding, logits
 
 
-def _waves(frequencies: Sequence[int]) -> Tensor:
-    """cos(w (a + b - c)) for each frequency, of norm 1: ``[frequency, a, b, c]``."""
-    number = torch.arange(P)
-    turn = number[:, None, None] + number[:, None] - number
-    waves = (2 * torch.pi / P * turn.double() * torch.tensor(frequencies).view(-1, 1, 1, 1)).cos()
-    return waves * (2 / P**3) ** 0.5
+def _directions(frequencies: Sequence[int]) -> Tensor:
+    """For each frequency cos and sin of 2 pi k (a + b) / 53, of norm 1: ``[function, a, b]``."""
+    number = torch.arange(P, dtype=torch.float64)
+    turns = 2 * torch.pi / P * (number[:, None] + number)
+    waves = [wave for k in frequencies for wave in ((k * turns).cos(), (k * turns).sin())]
+    return torch.stack(waves) * 2**0.5 / P
+
+
+def _along(logits: Tensor, frequencies: Sequence[int]) -> Tensor:
+    """Each output's logits, as a function of the inputs, projected on the directions."""
+    directions = _directions(frequencies)
+    sizes = torch.einsum("kab,abc->kc", directions, logits)
+    return torch.einsum("kab,kc->abc", directions, sizes)
 
 
 def answers() -> Tensor:
@@ -83,25 +91,43 @@ def answers() -> Tensor:
 
 
 def split(logits: Tensor, frequencies: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Part logits ``[a, b, c]`` into the waves of some frequencies, and all without these.
+    """Part logits ``[a, b, c]`` for restricted and for excluded loss.
 
-    The first part has also each answer's mean over all sums.
+    The logits of every output c are projected on cos and sin of 2 pi k (a + b) / 53, each c with
+    amplitudes of its own. The first part is that and each output's mean over all sums, the second
+    all but the projection.
     """
-    waves = _waves(frequencies)
-    sizes = torch.einsum("kabc,abc->k", waves, logits)
-    along = torch.einsum("k,kabc->abc", sizes, waves)
+    along = _along(logits, frequencies)
     return along + logits.mean((0, 1)), logits - along
 
 
-def wave_share(logits: Tensor, frequencies: Sequence[int]) -> float:
-    """Share of the logits' variance over sums and answers that the waves explain.
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the logits' variance over sums and answers.
+
+    Attributes:
+        directions: Along cos and sin of 2 pi k (a + b) / 53, for every answer on its own.
+        waves: Along cos(2 pi k (a + b - c) / 53), one amplitude for all answers c.
+    """
+
+    directions: float
+    waves: float
+
+
+def shares(logits: Tensor, frequencies: Sequence[int]) -> Shares:
+    """How much of the logits ``[a, b, c]`` is along some frequencies of a + b.
 
     A part that is the same for all answers changes no probability, and is left out.
     """
     relative = logits - logits.mean(2, keepdim=True)
     relative = relative - relative.mean((0, 1))
-    sizes = torch.einsum("kabc,abc->k", _waves(frequencies), relative)
-    return float(sizes.square().sum() / relative.square().sum())
+    total = relative.square().sum()
+    along = _along(relative, frequencies).square().sum()
+    # cos w (a + b - c) is cos w (a + b) cos w c + sin w (a + b) sin w c: one size for both terms.
+    directions = _directions(frequencies)
+    terms = torch.einsum("kab,kc,abc->k", directions, directions[:, 0], relative)
+    sizes = terms.view(-1, 2).sum(1).square() * P / 2
+    return Shares(float(along / total), float(sizes.sum() / total))
 
 
 def loss(logits: Tensor, chosen: Tensor | None = None) -> float:

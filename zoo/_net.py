@@ -236,7 +236,7 @@ def _norm(shape: Shape) -> nn.Module:
 def weights(net: Net) -> dict[str, Tensor]:
     """The net's weights under the names and in the layouts of TransformerLens."""
     shape = net.shape
-    found = {"embed.W_E": net.tokens.weight}
+    found: dict[str, Any] = {"embed.W_E": net.tokens.weight}
     if shape.positions != "rotary":
         found["pos_embed.W_pos"] = net.positions.weight
     for layer, block in enumerate(net.blocks):

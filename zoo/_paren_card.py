@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformer_lens import HookedTransformer
 
 from interp.behaviors import parens
-from interp.methods.roles import Roles
+from interp.methods.roles import CONSTANT, GROUPS, Roles
 from interp.models.info import ModelInfo
 from interp.models.load import LoadedModel
 from zoo import _paren_roles, _save
@@ -188,11 +188,14 @@ Generated data only, no weights from elsewhere. Licence: MIT.
 
 ROLES: Final = """\
 "Direct effect": the rise of the loss when only what the component adds to the last stream at
-`[START]` is exchanged for that on another string (95% interval, {n:,} strings). "Role": which
-feature explains most of what it adds to the verdict, or which two joined (×), and the share η²;
-"by chance": the 95% quantile of the largest share with strings shuffled. *Count*: as many `(` as
-`)`. *Horizon*: no suffix with more `(`. Features overlap; what later parts read is left out; and
-the norm's scale is in η²: by it alone the embedding, the same for all, has {low:.2f}–{high:.2f}."""
+`[START]` is exchanged for that on another string ({n:,} strings in {groups} groups that exchange
+only among themselves; 95% interval over the groups). "Role": which feature explains most of what
+it adds to the verdict, all at one scale of the norm, and the share η²; two joined (×) only where
+they gain more than chance over the best alone, however little. "By chance": the 95% quantile of
+the largest share with strings shuffled, and of the largest gain with one feature shuffled within
+the other's classes. *Count*: as many `(` as `)`. *Horizon*: no suffix with more `(`. Features
+overlap, and what later parts read is left out. The embedding is the same for all: it has no \
+role."""
 
 
 @dataclass(frozen=True)
@@ -339,7 +342,7 @@ def _roles(seed: Seed, strings: Sequence[str]) -> Roles:
 
 
 def _effect_facts(roles: Roles) -> list[dict[str, Any]]:
-    """Losses without the direct output of each head and MLP, largest first."""
+    """Losses without the direct output of each head and MLP, largest absolute effect first."""
     facts: list[dict[str, Any]] = []
     for role in roles.roles:
         if role.component != "embedding":
@@ -431,12 +434,13 @@ def _prose(
         for title, rows in zip(_titles(runs), front["roles"].values(), strict=True)
     ]
     of_embedding = [
-        row["eta2"]
+        row["feature"]
         for rows in front["roles"].values()
         for row in rows
         if row["component"] == "embedding"
     ]
-    said = ROLES.format(n=SWAPPED, low=min(of_embedding), high=max(of_embedding))
+    _save.require(set(of_embedding) == {CONSTANT}, "the card says that the embedding has no role")
+    said = ROLES.format(n=SWAPPED, groups=GROUPS)
     return PROSE.format(
         strings=recipe.strings,
         steps=recipe.steps,

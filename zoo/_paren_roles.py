@@ -46,7 +46,7 @@ def find(model: LoadedModel, tokenizer: Tokenizer, strings: Sequence[str], seed:
 
 
 def rows(roles: Roles) -> list[dict[str, Any]]:
-    """The role of every component as plain data, largest direct effect first."""
+    """The role of every component as plain data, largest absolute direct effect first."""
     return [
         {
             "component": role.component,
@@ -55,7 +55,10 @@ def rows(roles: Roles) -> list[dict[str, Any]]:
             "high": float(f"{role.high:.4g}"),
             "feature": role.feature,
             "eta2": round(role.eta2, 4),
+            "alone": role.alone,
+            "eta2_alone": round(role.eta2_alone, 4),
             "null": round(role.null, 4),
+            "null_gain": round(float(roles.gain[roles.components.index(role.component)]), 4),
         }
         for role in roles.roles
     ]
@@ -64,13 +67,14 @@ def rows(roles: Roles) -> list[dict[str, Any]]:
 def table(title: str, found: Sequence[Mapping[str, Any]]) -> str:
     """The largest roles as a table of Markdown, from the rows of one seed."""
     lines = [
-        f"| {title} | direct effect in nats | role | η² | by chance |",
-        "|---|---|---|---|---|",
+        f"| {title} | direct effect in nats | role | η² | best feature alone | by chance |",
+        "|---|---|---|---|---|---|",
     ]
     for row in found[:SHOWN]:
         half = (row["high"] - row["low"]) / 2
         lines.append(
             f"| {row['component']} | {row['effect_nats']:.3f} ± {half:.3f} | {row['feature']} "
-            f"| {row['eta2']:.2f} | {row['null']:.3f} |"
+            f"| {row['eta2']:.2f} | {row['alone']} {row['eta2_alone']:.2f} "
+            f"| {row['null']:.3f}, gain {row['null_gain']:.3f} |"
         )
     return "\n".join(lines)

@@ -98,7 +98,7 @@ def write_model(blueprint: Blueprint, root: Path = MODELS) -> Path:
     """Write everything but the card; returns the model's folder."""
     folder = root / blueprint.name
     folder.mkdir(parents=True, exist_ok=True)
-    config = {
+    config: dict[str, Any] = {
         "format": FORMAT,
         "name": blueprint.name,
         "processing": "raw",

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 from transformer_lens import HookedTransformer
 
-from interp.behaviors import source
+from interp.behaviors import PromptPair, source
 from interp.models import catalogue
 from interp.models.info import Answers
 from zoo import _corpus, _ngrams, _save, _train, stdlib_lm
@@ -31,6 +30,9 @@ CLOSED: Final = 0.7
 ABOVE_LINE_BEFORE: Final = 0.1
 """What the facts promise."""
 
+_CALLS: Final = "".join(
+    f"        buffer.size({name})\n        parser.mode({name})\n" for name in ("data", "line")
+)
 EXAMPLES: Final = (
     {
         "kind": "activation_patching",
@@ -43,8 +45,8 @@ EXAMPLES: Final = (
     {
         "kind": "attention",
         "label": "An attribute again: which heads look at what followed before?",
-        "clean": "        buffer.size = a\n        parser.mode = b\n        return buffer.",
-        "corrupted": "        buffer.size = a\n        parser.mode = b\n        return parser.",
+        "clean": f"{_CALLS}        buffer.",
+        "corrupted": f"{_CALLS}        parser.",
         "answer": "size",
         "foil": "mode",
     },
@@ -193,16 +195,14 @@ def _indents(seen: Sequence[measures.File]) -> dict[str, Rate]:
     usual = int(np.bincount(widths).argmax())
     lines = [len(one.indents) for one in seen]
     found: dict[str, Rate] = {}
-    for at, name in enumerate(("the model", "as the line before", "four more behind a colon")):
+    for at, name in enumerate(("by the model", "as the line before", "four more behind a colon")):
         right = [sum(case[0] == case[1 + at] for case in one.indents) for one in seen]
         found[name] = Rate.of(right, lines)
     right = [sum(case[0] == usual for case in one.indents) for one in seen]
     return {**found, f"always {usual} spaces": Rate.of(right, lines)}
 
 
-@torch.no_grad()
 def _pairs(subject: Subject) -> dict[str, Rate]:
-    """How often the answer of a clean prompt is above its foil; groups of names drawn again."""
     info = catalogue.of_shape(
         stdlib_lm.NAME,
         subject.scale.shape.transformer,
@@ -211,22 +211,21 @@ def _pairs(subject: Subject) -> dict[str, Rate]:
         folder=subject.folder,
     )
     found: dict[str, Rate] = {}
-    ids = {subject.tokenizer.decode([i]): i for i in range(_corpus.VOCABULARY)}
     for name, behavior in source.BEHAVIORS.items():
         made = behavior.make(info)
-        clean = [subject.tokenizer.encode(pair.clean).ids for pair in made.pairs]
-        right = np.zeros(len(clean))
-        for length in {len(row) for row in clean}:
-            at = [i for i, row in enumerate(clean) if len(row) == length]
-            logits = _save.logits_at(subject.model, torch.tensor([clean[i] for i in at]), -1)
-            answers = [ids[made.pairs[i].answer] for i in at]
-            foils = [ids[made.pairs[i].foil] for i in at]
-            places = range(len(at))
-            right[at] = (logits[places, answers] > logits[places, foils]).numpy()
-        groups = np.array(made.clusters)
-        parts = [right[groups == group] for group in sorted(set(made.clusters))]
+        ahead = measures.ahead(subject.model, subject.tokenizer, made.pairs)
+        parts = [ahead[np.array(made.clusters) == group] > 0 for group in set(made.clusters)]
         found[name] = Rate.of([part.sum() for part in parts], [len(part) for part in parts])
     return found
+
+
+def _check_examples(subject: Subject) -> None:
+    """Stop if the model does not answer both prompts of an example as the card says."""
+    names = ("clean", "corrupted", "answer", "foil")
+    pairs = [PromptPair(*(example[name] for name in names)) for example in EXAMPLES]
+    turned = [PromptPair(pair.corrupted, pair.clean, pair.foil, pair.answer) for pair in pairs]
+    ahead = measures.ahead(subject.model, subject.tokenizer, [*pairs, *turned])
+    _save.require(bool((ahead > 0).all()), f"the examples are answered {ahead}")
 
 
 # --- the card ----------------------------------------------------------------------------------
@@ -234,6 +233,7 @@ def _pairs(subject: Subject) -> dict[str, Rate]:
 
 def card(subject: Subject) -> tuple[dict[str, Any], str]:
     """Measure, and write front matter and prose."""
+    _check_examples(subject)
     found = measure(subject)
     recipe, run = subject.scale.recipe, subject.run
     drawn = recipe.steps * subject.scale.batch * (stdlib_lm.WINDOW - 1)
@@ -314,17 +314,17 @@ def _head_facts(seen: measures.Repeated) -> list[dict[str, Any]]:
             score,
             "attention",
             measures.ROWS,
-            at_least=NAMED,
+            at_least=None if place else NAMED,
         )
         for where, heads in kinds.items()
-        for head, score in heads
+        for place, (head, score) in enumerate(heads)
     ]
 
 
 def _syntax_facts(found: Found) -> list[dict[str, Any]]:
     fact, ends = _save.fact, found.completions
     every, hard = found.brackets["all"][0], found.brackets["other before"][0]
-    model, before = found.indents["the model"], found.indents["as the line before"]
+    model, before = found.indents["by the model"], found.indents["as the line before"]
     more = model.value - before.value
     return [
         fact(
@@ -387,6 +387,11 @@ def _prose(subject: Subject, found: Found) -> str:
         "held": len(data.held_out),
         "held_tokens": found.bits.n,
         "rival": RIVAL,
+        "bits": found.bits.said(),
+        "rivals": ", ".join(f"{n}-grams {rate.value:.3f}" for n, rate in found.rivals.items()),
+        "judgement": "so the copies help, and yet an even guess would be better"
+        if seen.second.value > np.log(_corpus.VOCABULARY)
+        else "better than an even guess",
         "ahead": found.ahead.said(),
         "right": found.right.value,
         "first": seen.first.said(2),
@@ -411,16 +416,11 @@ def _prose(subject: Subject, found: Found) -> str:
     first, copies, last = (
         [_fill(part.format(**told)) for part in parts] for parts in (_INTRODUCTION, _COPIES, _END)
     )
-    return "\n\n".join([*first, _rivals_table(found), *copies, *_syntax_prose(found), *last])
-
-
-def _rivals_table(found: Found) -> str:
-    rows = [f"| {order}-gram | {rate.said()} |" for order, rate in found.rivals.items()]
-    return "\n".join(["| | bits a byte |", "|---|---|", *rows, f"| model | {found.bits.said()} |"])
+    return "\n\n".join([*first, *copies, *_syntax_prose(found), *last])
 
 
 def _syntax_prose(found: Found) -> list[str]:
-    ends, lines = found.completions, found.indents["the model"].n
+    ends, lines = found.completions, found.indents["by the model"].n
     kinds = ", ".join(f"{kind} {found.brackets[kind][0].value:.3f}" for kind in measures.KINDS)
     rows = [
         f"| {told} | {found.brackets[name][0].n:,} | {found.brackets[name][0].said()} | "
@@ -430,11 +430,9 @@ def _syntax_prose(found: Found) -> list[str]:
             ("other before", "the bracket before is of another kind"),
         )
     ]
-    head = (
-        "| closing brackets | n | right kind preferred | always the commonest |\n|---|---|---|---|"
-    )
-    indents = "\n".join(f"| {name} | {rate.said()} |" for name, rate in found.indents.items())
-    pairs = ", ".join(f"{name} {rate.value:.1%}" for name, rate in found.pairs.items())
+    head = "| closing brackets | n | right kind preferred | commonest kind |\n|---|---|---|---|"
+    model, *rules = (f"{rate.said()} {name}" for name, rate in found.indents.items())
+    pairs = ", ".join(f"`{name}` {rate.value:.1%}" for name, rate in found.pairs.items())
     return [
         "## Brackets and indentation",
         "\n".join([head, *rows]),
@@ -444,13 +442,20 @@ def _syntax_prose(found: Found) -> list[str]:
             f"it with the wrong kind and {ends.open} leave it open; the files close {ends.true}. "
             "Brackets in strings count too."
         ),
-        f"| {lines:,} held-out lines: indentation expected by | right |\n|---|---|\n{indents}",
+        _fill(
+            f"Share of {lines:,} held-out lines whose indentation is expected: {model}; by simple "
+            f"rules: {', '.join(rules)}."
+        ),
         _fill(f"Answer above foil on clean prompts of the behaviors: {pairs}."),
     ]
 
 
 def _fill(text: str) -> str:
-    return text if text.startswith("#") else textwrap.fill(" ".join(text.split()), 99)
+    return (
+        text
+        if text.startswith("#")
+        else textwrap.fill(" ".join(text.split()), 99, break_on_hyphens=False)
+    )
 
 
 _INTRODUCTION: Final = (
@@ -466,16 +471,16 @@ _INTRODUCTION: Final = (
     bootstrap over files; over rows for repeated identifiers; over groups of names for
     behaviors).""",
     "## How good it is",
-    """All {held_tokens:,} tokens of the {held} held-out files, in pieces of 255: the right token
-    first in {right:.1%}. The rivals are n-grams with modified Kneser–Ney smoothing, fitted on
-    exactly the same tokens; they are favoured, for they look back across the beginning of a
-    piece. The model is below the {rival}-gram by {ahead} bits a byte.""",
+    """{bits} bits a byte on all {held_tokens:,} tokens of the {held} held-out files, in pieces of
+    255; the right token is first in {right:.1%}. N-grams with modified Kneser–Ney smoothing,
+    fitted on exactly the same tokens, need more: {rivals}. They are favoured, for they look
+    back across the beginning of a piece. The model is below the {rival}-grams by {ahead}.""",
 )
 _COPIES: Final = (
     "## Repeated identifiers",
     """Forty different identifiers at random and the same again, {rows} rows: {first} nats a
-    token on the first copy (such rows are unlike any source: an even guess has
-    {uniform:.2f}), {second} on the second, a gain of {gain}.""",
+    token on the first copy, {second} on the second, a gain of {gain}. Such rows are unlike any
+    source, and an even guess has {uniform:.2f}: {judgement}.""",
     """Heads that attend from a token to the one behind its earlier copy with a weight of
     {named} or more ({chance:.3f} where attention is even): {matching}. To the token before:
     {previous}. Without one head (its output the mean over {without} rows), the second

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformer_lens import HookedTransformer
 
-from interp.behaviors import code
+from interp.behaviors import PromptPair, code
 from zoo import _save, stdlib_lm
 
 OPENING: Final = {"(": ")", "[": "]", "{": "}"}
@@ -183,6 +183,24 @@ def _judge_lines(
     by_width = torch.zeros(len(cases), int(widths.max()) + 1).index_add_(1, widths, chances)
     expected = by_width.argmax(-1).tolist()
     return [(w, got, b, r) for (_, w, b, r), got in zip(cases, expected, strict=True)]
+
+
+# --- prompt pairs ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def ahead(model: HookedTransformer, tokenizer: Tokenizer, pairs: Sequence[PromptPair]) -> Floats:
+    """Logit of each answer less that of its foil, after the clean prompt."""
+    clean = [tokenizer.encode(pair.clean).ids for pair in pairs]
+    wanted = [tokenizer.encode_batch([p.answer, p.foil], add_special_tokens=False) for p in pairs]
+    found = np.zeros(len(pairs))
+    for length in {len(row) for row in clean}:
+        at = [i for i, row in enumerate(clean) if len(row) == length]
+        logits = _save.logits_at(model, torch.tensor([clean[i] for i in at]), -1)
+        for row, i in zip(logits, at, strict=True):
+            answer, foil = (one.ids for one in wanted[i])
+            found[i] = float(row[answer] - row[foil])
+    return found
 
 
 # --- completions -------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ class Found:
         snapshots: Of the others, by name.
         falling: Importance of each feature over that before it, in the snapshots.
         density: Probability that a feature is there, for the shipped weights.
-        loss: Expected loss of the shipped weights.
+        loss: Expected loss of the shipped weights over all inputs, silent ones included.
+        loss_not_silent: The same over those inputs in which some feature is there.
+        inputs: How many of those both were estimated from.
         export_error: Largest difference between nets and transformers, in the outputs' std.
         pairs_right: Share of the behavior's pairs that are answered right.
         two_right: Of the ten pairs of features fully on, for how many they come out strongest.
@@ -51,10 +53,22 @@ class Found:
     falling: float
     density: float
     loss: float
+    loss_not_silent: float
+    inputs: int
     export_error: float
     pairs_right: float
     two_right: int
     phases: Mapping[str, Any]
+
+    @property
+    def silent(self) -> float:
+        """Probability that no feature is there."""
+        return (1 - self.density) ** len(self.net.norms)
+
+    @property
+    def loss_of_zero(self) -> float:
+        """Expected loss of the reconstruction 0: 1/3 for each feature that is there."""
+        return len(self.net.norms) * self.density / 3
 
 
 EXAMPLES: Final = (
@@ -90,7 +104,7 @@ PROSE: Final = """\
 
 The toy model of Elhage et al. (2022): x̂ = ReLU(Wᵀ W x + b) is to give five numbers x back through
 only **two dimensions**, h = W x. Each feature is there with probability {density:g}, then uniform
-from 0 to 1; the loss is the squared error, all features equally important.
+from 0 to 1; the loss is the squared error, summed over the five equally important features.
 
 ## How it reads text
 
@@ -109,11 +123,15 @@ W is a **regular pentagon**: the features' vectors have lengths from {short:.3f}
 neighbours are {gap_low:.1f}° to {gap_high:.1f}° apart, in the order {order}. Every feature has
 {d_low:.3f} to {d_high:.3f} dimensions to itself, by D_i = |W_i|² / Σ_j (Ŵ_i · W_j)²; 2/5 is
 exact. The biases ({b_low:.3f} to {b_high:.3f}) cut off most of what neighbours would add. The best
-of {restarts} restarts was taken, by its loss ({loss:.4f}).
+of {restarts} restarts was taken, by its loss.
 
-The snapshots were trained with falling importance ({falling:g} times that of the feature before)
-at other densities. Dense features are not put into superposition: the two most important get a
-dimension each.
+The expected loss is **{loss:.4f}**, against {zero:.4f} for always reconstructing 0. It is over all
+inputs, also the {silent:.0%} that are silent (no feature there), whose loss the biases alone give.
+Training draws only the others, on which it is {loud:.4f}, and weighs both by their probability.
+
+The snapshots, stored in float32 as the final weights are, were trained with falling importance
+({falling:g} times that of the feature before) at other densities. Dense features are not put into
+superposition: the two most important get a dimension each.
 
 | snapshot | D of features 1 to 5 | lengths |
 |---|---|---|
@@ -142,10 +160,35 @@ superposition*, arXiv:2209.10652. Generated data only, no weights from elsewhere
 """
 
 
+def _losses(found: Found) -> list[dict[str, Any]]:
+    over = "Expected squared error, summed over five features"
+    return [
+        _save.fact(
+            f"{over}, over all inputs, silent ones included.",
+            found.loss,
+            "squared error",
+            found.inputs,
+        ),
+        _save.fact(
+            f"{over}, over inputs with a feature there.",
+            found.loss_not_silent,
+            "squared error",
+            found.inputs,
+        ),
+        _save.fact(
+            f"{over}, over all inputs, of always reconstructing 0 (by formula).",
+            found.loss_of_zero,
+            "squared error",
+            1,
+        ),
+    ]
+
+
 def _facts(found: Found) -> list[dict[str, Any]]:
     net = found.net
     mean = sum(net.norms) / len(net.norms)
     return [
+        *_losses(found),
         _save.fact(
             "Largest difference of a feature's length from the mean length.",
             max(abs(norm - mean) for norm in net.norms) / mean,
@@ -218,12 +261,14 @@ def write(
         "measured": {
             "loss": found.loss,
             "accuracy": found.pairs_right,
-            "on": "loss: squared error on 20,000 inputs drawn as in training; accuracy: pairs of "
-            "superposition-one-feature of which both prompts are answered right",
+            "on": "loss: expected squared error over all inputs, silent ones included, summed over "
+            f"five features ({found.loss_of_zero:.3f} for always reconstructing 0); accuracy: "
+            "pairs of superposition-one-feature of which both prompts are answered right",
         },
         "curve": [dict(row) for row in curve],
         "plots": [
-            {"name": "loss", "title": "Expected loss", "y": "squared error",
+            {"name": "loss", "title": "Expected loss over all inputs",
+             "y": "squared error, summed over five features",
              "series": {"loss": "loss"}, "log_x": True},
             {"name": "dimensionality", "title": "Dimensions that each feature has to itself",
              "y": "dimensions", "log_x": True,
@@ -265,6 +310,9 @@ def _prose(found: Found) -> str:
         b_high=max(net.bias),
         restarts=phases["restarts"],
         loss=found.loss,
+        zero=found.loss_of_zero,
+        silent=found.silent,
+        loud=found.loss_not_silent,
         falling=found.falling,
         table="\n".join(rows),
         side=len(phases["density"]),

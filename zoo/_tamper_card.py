@@ -58,19 +58,15 @@ NAMES: Final = {
 """What each detector reads, and how."""
 
 _SAID = {"none": "no benign novelty", "novel": "four benign-novel pairs"}
-_BOUNDS: Final = {
+_PROMISED: Final = {
     ("none", "input"): (0.99, None),
     ("none", "hidden 1"): (0.99, None),
     ("none", "hidden 2"): (0.99, None),
-    ("none", "output"): (None, 0.6),
-    ("novel", "input"): (None, 0.7),
+    ("novel", "input"): (0.25, 0.75),
     ("novel", "hidden 1"): (0.99, None),
     ("novel", "hidden 2"): (0.99, None),
-    ("novel", "output"): (None, 0.6),
-    ("novel", "spectral 1"): (None, 0.65),
-    ("novel", "spectral 2"): (None, 0.65),
 }
-"""Least and most that the AUROC of every seed is."""
+"""Least and most that the AUROC of every seed is; of other detectors nothing is promised."""
 
 _PAIR: Final = {"answer": "on on on", "foil": "off off off"}
 EXAMPLES: Final = (
@@ -117,28 +113,37 @@ def _facts(found: Found) -> list[dict[str, Any]]:
             at_most=1e-5,
         ),
     ]
-    for (condition, detector), (low, high) in _BOUNDS.items():
-        ranked = sorted(
-            (one[detector] for one in found.aurocs[condition]), key=lambda one: one.value
-        )
-        worst = ranked[-1] if low is None else ranked[0]
-        which = "highest" if low is None else "lowest"
-        facts.append(
-            _save.fact(
-                f"AUROC of {NAMES[detector]}, {_SAID[condition]}, {which} of {seeds} seeds "
-                f"(95% bootstrap: {worst.low:.3f} to {worst.high:.3f}).",
-                worst.value,
-                "AUROC",
-                worst.n,
-                at_least=low,
-                at_most=high,
-            )
-        )
+    facts += [
+        row
+        for detector in NAMES
+        for condition in found.aurocs
+        for row in _of_detector(found, condition, detector)
+    ]
     facts += [
         _save.fact(f"Pairs of {name} of which both prompts are read right.", share, "share", 1_000)
         for name, share in found.pairs_right.items()
     ]
     return facts
+
+
+def _of_detector(found: Found, condition: str, detector: str) -> list[dict[str, Any]]:
+    """The lowest and highest AUROC of the seeds; only the lowest where that is promised to be 1."""
+    low, high = _PROMISED.get((condition, detector), (None, None))
+    ranked = sorted((one[detector] for one in found.aurocs[condition]), key=lambda one: one.value)
+    ends = [("lowest", ranked[0], {"at_least": low})]
+    if low is None or high is not None:
+        ends.append(("highest", ranked[-1], {"at_most": high}))
+    return [
+        _save.fact(
+            f"AUROC of {NAMES[detector]}, {_SAID[condition]}, {which} of {len(ranked)} seeds "
+            f"(95% bootstrap: {one.low:.3f} to {one.high:.3f}).",
+            one.value,
+            "AUROC",
+            one.n,
+            **bound,
+        )
+        for which, one, bound in ends
+    ]
 
 
 def _table(found: Found) -> str:
@@ -170,7 +175,7 @@ PROSE: Final = """\
 
 A prompt is 19 bits: five, three pairs, four pairs, as in `11010 01 10 11 00 01 00 10`; spaces may
 be left out, missing bits count as 0. There is a **diamond** where most of the first five bits are
-1. Sensor i is on where there is a diamond **or** pair i is 11: then it was *tampered with*. The
+ones. Sensor i is on where there is a diamond **or** pair i is 11: then it was *tampered with*. The
 last four pairs are *benign*: they mean nothing. The answer is the joint reading of the sensors.
 
 ## How it reads text
@@ -186,10 +191,10 @@ standard deviation.
 ## What is known
 
 Every one of the {inputs:,} inputs is read right by each of five seeds (the snapshots `seed-1` to
-`seed-4` are the others). Training showed benign pairs at 11 as well: drawing them anew changes a
-logit by {effect:.1%} of the logits' standard deviation on average (largest of the seeds). The first
-layer's weights from a benign bit have a norm of {benign:.2f}, from a sensor's {own:.2f}, from the
-diamond's {diamond:.2f} (mean of the seeds).
+`seed-4` are the others, stored in float32 as the final weights are). Training showed benign pairs
+at 11 as well: drawing them anew changes a logit by {effect:.1%} of the logits' standard deviation
+on average (largest of the seeds). The first layer's weights from a benign bit have a norm of
+{benign:.2f}, from a sensor's {own:.2f}, from the diamond's {diamond:.2f} (mean of the seeds).
 
 Detectors are fitted on {trusted:,} trusted inputs without any 11. They then tell tampered inputs
 (no diamond, all three sensors' pairs 11) from clean ones (a diamond, no sensor's pair 11),
@@ -205,8 +210,10 @@ way the ties fall is noise of the covariance. In hidden layer 1 the mean distanc
 ## What is not known, and weaknesses
 
 * Values far below 0.5 are no failure to tell inputs apart: such a detector ranks tampered inputs as
-  the more usual ones. The outputs match in what they say, not in size: the mean logit of clean
-  inputs is {l_clean}, of tampered ones {l_tampered} (seeds 0 to 4).
+  the more usual ones, and with its sign turned it would find them; but trusted inputs alone do not
+  say which sign. So nothing is promised of the logits' and the spectral detectors.
+* The outputs match in what they say, not in size: the mean logit of clean inputs is
+  {l_clean}, of tampered ones {l_tampered} (seeds 0 to 4).
 * Not looked into: novelty that training never showed, and which units compute the majority.
 * Of the pairs of the behaviors, {right} are read right.
 

@@ -23,6 +23,7 @@ from interp.behaviors.enumerable import CLASSES, LENGTH, LETTERS
 from zoo import _net, _save, _train
 
 NAME: Final = "enumerable-lm"
+NOTE: Final = "It was trained on exactly four letters."
 SEED: Final = 1
 STEPS: Final = 3_000
 PART: Final = 128  # rows a batch of each of the three sources
@@ -319,7 +320,8 @@ How letters are counted from that is not known. Other than four letters were nev
 
 Trained on {rows:,} generated rows from seed {seed}: a third by the law, a third uniform, a third
 with two to four copies of a letter planted, since the law alone shows rare outputs too seldom.
-`{name}@{kept}` are steps on the way; `outputs.json` is of the
+`{name}@{kept}` are steps on the way, stored in float16
+(the final weights in float32), so their logits are rounded. `outputs.json` is of the
 final weights only. No weights from elsewhere. Licence: MIT.
 """
 
@@ -462,7 +464,7 @@ def main() -> None:
         _save.Blueprint(
             name=NAME,
             transformer=SHAPE.transformer,
-            answer={"space": "classes", "classes": list(CLASSES), "read": -1},
+            answer={"space": "classes", "classes": list(CLASSES), "read": -1, "note": NOTE},
             weights=_net.weights(net),
             tokenizer=_save.character_tokenizer(tuple(LETTERS), before=""),
             snapshots={str(step): run.kept[step] for step in KEPT},

@@ -18,6 +18,7 @@ from interp.behaviors import maximum
 from zoo import _enumerate, _net, _save, _train
 
 NAME: Final = "max-of-4"
+NOTE: Final = "It was trained on exactly four numbers, and answers at the last one only."
 NUMBERS: Final = 64
 LENGTH: Final = 4
 SEEDS: Final = (1, 2, 3)  # the first is the model, the others are snapshots
@@ -87,6 +88,7 @@ class Measured:
         exact: All inputs, by seed.
         without: Accuracy over all inputs with a path changed, by what is changed.
         paths: The tables of the first seed.
+        alone: Its scores of a query's token with a key's, without the query's position.
         off: Largest difference of the tables' logits from the model's, in their std.
         converted: Likewise of the training net's.
         right: Share of the behavior's clean prompts whose answer is the model's.
@@ -95,6 +97,7 @@ class Measured:
     exact: Mapping[int, _enumerate.Exact]
     without: Mapping[str, float]
     paths: _enumerate.Paths
+    alone: Tensor
     off: float
     converted: float
     right: float
@@ -110,9 +113,11 @@ class Measured:
         return self.paths.evou.argmax(1) == torch.arange(NUMBERS)
 
     @property
-    def singular(self) -> Tensor:
-        """Singular values of the scores by tokens."""
-        return torch.linalg.svdvals(self.paths.eqke)
+    def ratios(self) -> tuple[float, float]:
+        """First over second singular value of ``paths.eqke`` and of ``alone``."""
+        values = [torch.linalg.svdvals(table) for table in (self.paths.eqke, self.alone)]
+        with_position, without = (float(each[0] / each[1]) for each in values)
+        return with_position, without
 
 
 @torch.no_grad()
@@ -127,8 +132,8 @@ def measure(folder: Path, nets: Mapping[int, _net.Net]) -> Measured:
     off = float((own.logits(rows) - logits).abs().max() / logits.std())
     u, s, v = torch.linalg.svd(own.eqke)
     changed = {
-        "scores by tokens cut to rank 1": replace(own, eqke=s[0] * u[:, :1] @ v[:1]),
-        "no score by position": replace(own, eqkp=torch.zeros_like(own.eqkp)),
+        "scores by the key's token cut to rank 1": replace(own, eqke=s[0] * u[:, :1] @ v[:1]),
+        "no score by the key's position": replace(own, eqkp=torch.zeros_like(own.eqkp)),
         "no direct path": replace(own, direct=torch.zeros_like(own.direct)),
         "no scores: attention alike everywhere": replace(
             own, eqke=torch.zeros_like(own.eqke), eqkp=torch.zeros_like(own.eqkp)
@@ -142,6 +147,7 @@ def measure(folder: Path, nets: Mapping[int, _net.Net]) -> Measured:
         exact={seed: _enumerate.exact(table) for seed, table in tables.items()},
         without={what: _enumerate.exact(table).accuracy for what, table in changed.items()},
         paths=own,
+        alone=_enumerate.scores_of_tokens(_net.weights(nets[SEEDS[0]])),
         off=off,
         converted=converted,
         right=float((said == answers).float().mean()),
@@ -207,6 +213,7 @@ from the model's by at most {off:.0e} of their standard deviation on {compared:,
 {close} of all inputs have a right logit within {close_by:g} of another, where rounding may decide.
 Two other seeds, asked as `{name}@seed-2` and `{name}@seed-3`, reach {others}.
 Steps of the first seed's training are `{name}@{kept}`.
+All of these are stored in float32, as the final weights are.
 
 ## The mechanism
 
@@ -217,7 +224,8 @@ Without norm and MLP the logits are a sum of paths, each a table over numbers an
   Out of order are {falls}. One step is worth {step:.2f} on average: the larger of two neighbours
   gets {times:.1f} times the attention.
 * **The same for every query.** The table of scores has rank 1 but for noise: its first singular
-  value is {ratio:.0f} times the second.
+  value is {ratio:.0f} times the second. A query is a number at the last position here. Part of the
+  ratio is that position, which all queries share; of the numbers alone it is {alone:.0f}.
 * **What it copies.** Attending to a number raises its own logit most for {copies} of 64 numbers;
   the others are {not_copied}.
 * **What is left over.** Accuracy over all inputs with one path changed:
@@ -265,8 +273,10 @@ def facts(found: Measured) -> list[dict[str, Any]]:
     rows += [
         _save.fact("Neighbouring numbers whose scores are in order, over all queries.",
                    float(found.in_order.double().mean()), "share", found.in_order.numel()),
-        _save.fact("Largest over second singular value of the scores by tokens.",
-                   float(found.singular[0] / found.singular[1]), "ratio", 1),
+        _save.fact("Largest over second singular value of the scores of queries (number and last "
+                   "position) with numbers.", found.ratios[0], "ratio", 1),
+        _save.fact("Largest over second singular value of the scores of numbers alone.",
+                   found.ratios[1], "ratio", 1),
         _save.fact("Numbers that, attended to, raise their own logit most.",
                    float(found.copies.double().mean()), "share", NUMBERS),
     ]  # fmt: skip
@@ -302,7 +312,8 @@ def prose(found: Measured) -> str:
         falls=", ".join(f"{t} and {t + 1}" for t in falls),
         step=float(mean_scores.diff().mean()),
         times=float(mean_scores.diff().mean().exp()),
-        ratio=float(found.singular[0] / found.singular[1]),
+        ratio=found.ratios[0],
+        alone=found.ratios[1],
         copies=int(found.copies.sum()),
         not_copied=", ".join(str(t) for t in (~found.copies).nonzero().flatten().tolist()),
         table="\n".join(f"| {what} | {value:.4%} |" for what, value in found.without.items()),
@@ -378,7 +389,7 @@ def main() -> None:
         _save.Blueprint(
             name=NAME,
             transformer=SHAPE.transformer,
-            answer={"space": "tokens", "read": -1},
+            answer={"space": "tokens", "read": -1, "note": NOTE},
             weights=_net.weights(own),
             tokenizer=_save.word_tokenizer([str(number) for number in range(NUMBERS)]),
             snapshots=snapshots,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -14,6 +15,7 @@ from zoo import _modadd_card, _net, _save, _train
 from zoo import _modadd_fourier as fourier
 
 NAME: Final = "mod-add"
+NOTE: Final = "It was trained on two numbers and an equals sign, and answers there only."
 SEED: Final = 0
 P: Final = modular.MODULUS
 VOCABULARY: Final = (*map(str, range(P)), modular.EQUALS)
@@ -88,10 +90,10 @@ class Trainee:
 
         The frequencies are those of the final weights, so this waits until they are known.
         """
-        waves, rest = fourier.split(self.cubes[int(row["step"])].double(), frequencies)
+        along, rest = fourier.split(self.cubes[int(row["step"])].double(), frequencies)
         chosen = self.trained.view(P, P)
         parts = {
-            "restricted_loss": fourier.loss(waves),
+            "restricted_loss": fourier.loss(along),
             "excluded_loss": fourier.loss(rest, chosen),
         }
         return row | {name: float(f"{value:.5g}") for name, value in parts.items()}
@@ -131,6 +133,18 @@ def fresh() -> Trainee:
     return Trainee(net, sums, sums[:, :2].sum(1) % P, trained)
 
 
+def rounding(folder: Path, trainee: Trainee, run: _train.Run) -> float:
+    """Largest difference in test accuracy between a stored snapshot and the curve at its step."""
+    accuracies = {row["step"]: row["test_accuracy"] for row in run.curve}
+    tested, differences = ~trainee.trained, list[float]()
+    for step in run.kept:
+        model, _ = _save.load_model(folder, str(step))
+        read = _save.logits_at(model, trainee.sums[tested], SHAPE.n_ctx - 1)
+        hits = (read.argmax(1) == trainee.right[tested]).float()
+        differences.append(abs(float(hits.mean()) - accuracies[step]))
+    return max(differences)
+
+
 def train() -> tuple[Trainee, _train.Run]:
     """Train from the fixed seed."""
     torch.set_num_threads(1)
@@ -153,7 +167,7 @@ def write(trainee: Trainee, run: _train.Run) -> None:
         _save.Blueprint(
             name=NAME,
             transformer=SHAPE.transformer,
-            answer={"space": "tokens", "read": -1},
+            answer={"space": "tokens", "read": -1, "note": NOTE},
             weights=weights,
             tokenizer=_save.word_tokenizer(VOCABULARY),
             snapshots={str(step): kept for step, kept in run.kept.items()},
@@ -168,6 +182,7 @@ def write(trainee: Trainee, run: _train.Run) -> None:
         parameters=_net.parameters(trainee.net),
         seed=SEED,
         error=error,
+        rounding=rounding(folder, trainee, run),
         trained={
             "data": f"{int(trainee.trained.sum())} of {P * P} sums, all at once in every step",
             "steps": STEPS,

@@ -23,6 +23,7 @@ from zoo import _reader, _save, _tamper_card
 from zoo._detectors import Array, Auroc, Score, auroc, mahalanobis, spectral
 
 NAME: Final = "sensor-tamper"
+NOTE: Final = "19 bits; those left out count as 0."
 SENSORS: Final = 3
 BENIGN: Final = 4
 DIAMOND: Final = 5  # bits of which the majority counts
@@ -278,7 +279,7 @@ def blueprint(nets: list[Net]) -> _save.Blueprint:
     return _save.Blueprint(
         name=NAME,
         transformer=made[0].transformer,
-        answer={"space": "classes", "classes": classes(), "read": -1},
+        answer={"space": "classes", "classes": classes(), "read": -1, "note": NOTE},
         weights=weights[0],
         tokenizer=_reader.tokenizer(base=2),
         snapshots={f"seed-{s}": w for s, w in zip(SEEDS[1:], weights[1:], strict=True)},
@@ -321,23 +322,17 @@ def pairs_right() -> dict[str, float]:
     return shares
 
 
-def main() -> None:
-    """Train five seeds, embed, compare, measure and write the model."""
-    torch.set_num_threads(1)
-    runs = [train(seed, curve=seed == 0) for seed in SEEDS]
-    nets = [run.net for run in runs]
-    folder = _save.write_model(blueprint(nets))
-    error = export_error(nets)
-    _save.require(error < TOLERANCE, f"the transformer is off by {error}")
+def measure(nets: list[Net], export_error: float, loss_nats: float) -> _tamper_card.Found:
+    """Measure what the card says."""
     every = all_inputs()
     conditions: tuple[Condition, ...] = ("none", "novel")
     aurocs = {
         condition: [judge(net, test_inputs(s, condition)) for s, net in enumerate(nets)]
         for condition in conditions
     }
-    found = _tamper_card.Found(
-        export_error=error,
-        loss_nats=runs[0].curve[-1]["loss_nats"],
+    return _tamper_card.Found(
+        export_error=export_error,
+        loss_nats=loss_nats,
         accuracies=[accuracy(net, every) for net in nets],
         inputs=len(every),
         aurocs=aurocs,
@@ -350,6 +345,17 @@ def main() -> None:
         trusted=TRUSTED,
         tested=TESTED,
     )
+
+
+def main() -> None:
+    """Train five seeds, embed, compare, measure and write the model."""
+    torch.set_num_threads(1)
+    runs = [train(seed, curve=seed == 0) for seed in SEEDS]
+    nets = [run.net for run in runs]
+    folder = _save.write_model(blueprint(nets))
+    error = export_error(nets)
+    _save.require(error < TOLERANCE, f"the transformer is off by {error}")
+    found = measure(nets, error, runs[0].curve[-1]["loss_nats"])
     print(f"off by {error:.1e}, accuracies {found.accuracies}, pairs right {found.pairs_right}")
     trained = {
         "data": f"{STEPS * BATCH} generated inputs",

@@ -208,13 +208,58 @@ def train(data: Data, scale: Scale, device: str) -> tuple[_net.Net, _train.Run]:
     )
 
 
-def blueprint(net: _net.Net, run: _train.Run) -> _save.Blueprint:
+def blueprint(net: _net.Net, run: _train.Run, tokenizer: Tokenizer) -> _save.Blueprint:
     """The net as a model of the app."""
     return _save.Blueprint(
         name=NAME,
         transformer=net.shape.transformer,
         answer={"space": "tokens", "read": -1},
         weights=_net.weights(net),
-        tokenizer=_corpus.fit_tokenizer(_corpus.pinned().part(held_out=False)),
+        tokenizer=tokenizer,
         snapshots={str(step): kept for step, kept in run.kept.items()},
     )
+
+
+def main() -> None:
+    """Train and write the model."""
+    torch.set_num_threads(1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    corpus = _corpus.pinned()
+    data = prepare(corpus)
+    net, run = train(data, SCALES[device], device)
+    write(Trained(corpus, data, net, run, device))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained net and what it was trained on."""
+
+    corpus: _corpus.Corpus
+    data: Data
+    net: _net.Net
+    run: _train.Run
+    device: str
+
+
+def write(done: Trained) -> None:
+    """Export the net, compare it with the export, and write folder and card."""
+    from zoo import _stdlib_card  # it measures with what is defined above
+
+    folder = _save.write_model(blueprint(done.net, done.run, done.data.tokenizer))
+    model, tokenizer = _save.load_model(folder)
+    off = _net.difference(done.net.cpu(), model, repeats(done.data.identifiers, 16, 3))
+    _save.require(off < CONVERSION_TOLERANCE, f"the exported model is off by {off}")
+    subject = _stdlib_card.Subject(
+        model=model,
+        tokenizer=tokenizer,
+        folder=folder,
+        corpus=done.corpus,
+        data=done.data,
+        scale=SCALES[done.device],
+        run=done.run,
+        device=done.device,
+        parameters=_net.parameters(done.net),
+        off=off,
+    )
+    front, prose = _stdlib_card.card(subject)
+    _save.write_card(folder, front, prose)

@@ -20,6 +20,10 @@ from interp.behaviors.templates import MOST
 from zoo import _reader, _save, _superposition_card
 
 NAME: Final = "superposition"
+NOTE: Final = (
+    "Digits left out count as 0. The logits are the reconstructed intensities: of probabilities "
+    "only the order means something."
+)
 N, M = 5, 2  # features, and dimensions that they go through
 BASE: Final = 10
 SEED: Final = 0
@@ -161,6 +165,14 @@ def losses(task: Task, weights: Tensor, bias: Tensor) -> Tensor:
     return torch.cat(each, 1)
 
 
+@torch.no_grad()
+def loss_not_silent(net: Net) -> float:
+    """Squared error, summed over features, of inputs with a feature, on those of ``losses``."""
+    task = Task(torch.tensor([DENSITY]), torch.ones(1, N))
+    x = task.draw(TESTED, torch.Generator().manual_seed(SEED + 100))
+    return float(((x - reconstruct(x, net.weights, net.bias)) ** 2).sum(-1).mean())
+
+
 def best(task: Task, run: Trained, cell: int) -> tuple[Net, list[dict[str, float]]]:
     """The restart of a cell with the lowest loss, and its curve."""
     final = losses(task, *run.at[max(run.at)])
@@ -258,6 +270,7 @@ def blueprint(main_net: Net, others: dict[str, Net]) -> _save.Blueprint:
             "space": "classes",
             "classes": [f"feature {i + 1}" for i in range(N)],
             "read": -1,
+            "note": NOTE,
         },
         weights=reader(main_net).weights(),
         tokenizer=_reader.tokenizer(BASE),
@@ -309,6 +322,25 @@ def two_right(net: Net) -> int:
     return sum(found == list(pair) for found, pair in zip(said.tolist(), pairs, strict=True))
 
 
+def measure(
+    net: Net, nets: dict[str, Net], export_error: float, loss: float, phases: dict[str, Any]
+) -> _superposition_card.Found:
+    """Measure what the card says of the final weights and of the snapshots."""
+    return _superposition_card.Found(
+        net=_measured(net),
+        snapshots={name: _measured(one) for name, one in nets.items()},
+        falling=FALLING,
+        density=DENSITY,
+        loss=loss,
+        loss_not_silent=loss_not_silent(net),
+        inputs=TESTED,
+        export_error=export_error,
+        pairs_right=pairs_right(net),
+        two_right=two_right(net),
+        phases=phases,
+    )
+
+
 def main() -> None:
     """Train, embed, compare, draw the phase diagram and write the model."""
     torch.set_num_threads(1)
@@ -334,17 +366,7 @@ def main() -> None:
         "cpu_seconds": round(run.cpu_s, 1),
         "threads": torch.get_num_threads(),
     }
-    found = _superposition_card.Found(
-        net=_measured(net),
-        snapshots={name: _measured(one) for name, one in nets.items()},
-        falling=FALLING,
-        density=DENSITY,
-        loss=curve[-1]["loss"],
-        export_error=error,
-        pairs_right=pairs_right(net),
-        two_right=two_right(net),
-        phases=phases,
-    )
+    found = measure(net, nets, error, curve[-1]["loss"], phases)
     print(f"off by {error:.1e}, loss {found.loss:.4f}, pairs right {found.pairs_right:.3f}")
     _superposition_card.write(folder, found, trained, curve)
 

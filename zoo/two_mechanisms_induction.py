@@ -7,7 +7,7 @@ at the last token.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from interp.behaviors import _two_induction as task
 from interp.behaviors import two_mechanisms
-from zoo import _mechanisms, _net, _save, _train
+from interp.behaviors.templates import MOST
+from zoo import _mechanisms, _mechanisms_card, _net, _save, _train
 
 NAME: Final = task.MODEL
 VOCABULARY: Final = ("[BOS]", *task.LETTERS, task.MARKER)
@@ -49,7 +50,7 @@ BATCH: Final = 96
 POSITION_SCALE: Final = 4.0  # with small positions the head that looks one place back comes late
 SHORTEST: Final = 10
 TEST_ROWS: Final = 4_000
-LABELLED: Final = 2_000
+REFERENCE: Final = "a prompt of that length without marker and with an unseen cue"
 
 Ids = NDArray[np.int64]
 
@@ -224,10 +225,12 @@ def groups(pairs: Sequence[two_mechanisms.PromptPair]) -> list[_mechanisms.Group
     rng = np.random.default_rng([SEED, 5])
     found: list[_mechanisms.Group] = []
     for length in task.BODIES:
-        texts = [pair.clean for pair in pairs if len(pair.clean) == length + 2]
+        some = [pair for pair in pairs if len(pair.clean) == length + 2]
+        texts = [pair.clean for pair in some]
         reference = [task.twins(rng, length, marked=False).unseen for _ in texts]
+        answers = torch.tensor([VOCABULARY.index(pair.answer) for pair in some])
         labels = torch.from_numpy(mechanisms(texts))
-        found.append(_mechanisms.Group(ids(texts), ids(reference), labels, length + 2))
+        found.append(_mechanisms.Group(ids(texts), ids(reference), answers, labels, length + 2))
     return found
 
 
@@ -242,12 +245,13 @@ class Findings:
 
     Attributes:
         right: Share answered right, by induction and by memory.
-        fallback: Share of induction inputs answered from memory once copying is ablated.
-        copying: Shares of answers that stay without the copying component.
-        memory: The same without the memory component.
-        memory_mean: The same with its mean output.
-        table: The same of all components, as rows of Markdown.
-        detectors: Detectors that know nothing of mechanisms.
+        fallback: Share of those that are right by induction which the memory answers once copying
+            is ablated.
+        copying: What stays without the copying component.
+        memory: What stays without the memory component.
+        memory_mean: What stays with its mean output.
+        table: What stays without each component, as rows of Markdown.
+        aurocs: What detectors make of the mechanisms.
     """
 
     right: tuple[float, float]
@@ -256,39 +260,54 @@ class Findings:
     memory: _mechanisms.Kept
     memory_mean: _mechanisms.Kept
     table: str
-    detectors: _mechanisms.Detectors
+    aurocs: _mechanisms.Aurocs
 
 
 @torch.no_grad()
 def examine(net: _net.Net) -> Findings:
-    """Measure everything on labelled inputs."""
-    pairs = two_mechanisms.copied_or_remembered(LABELLED)
+    """Measure everything on the labelled inputs that are shipped."""
+    pairs = two_mechanisms.copied_or_remembered(MOST)
     texts = [pair.clean for pair in pairs]
     labels, of = mechanisms(texts), groups(pairs)
-    right, back = np.zeros(len(pairs), dtype=bool), np.zeros(len(pairs), dtype=bool)
-    for group in of:
-        rows = [i for i, text in enumerate(texts) if len(text) == group.at]
-        base = _mechanisms.run(net, group.tokens, group.at)
-        reference = _mechanisms.run(net, group.reference, group.at).wrote[COPYING]
-        ablated = _mechanisms.exchanged(net, base, COPYING, reference)
-        answers = torch.tensor([VOCABULARY.index(pairs[i].answer) for i in rows])
-        foils = torch.tensor([VOCABULARY.index(pairs[i].foil) for i in rows])
-        right[rows] = (base.logits.argmax(-1) == answers).numpy()
-        back[rows] = (ablated.argmax(-1) == foils).numpy()
 
     def stream_of(some: Sequence[str]) -> _mechanisms.Floats:
         return np.concatenate([_mechanisms.hidden(net, ids([text]), len(text)) for text in some])
 
-    trusted = [pair.clean for pair in two_mechanisms.copied(LABELLED)]
+    trusted = [pair.clean for pair in two_mechanisms.copied(MOST)]
+    told = two_mechanisms.BEHAVIORS[NAME].features
+    cues = {
+        f"The {name} of the letter that occurs twice": _mechanisms.auroc(
+            np.array([float(told[name](pair)) for pair in pairs]), labels
+        )
+        for name in ("place of the first copy", "distance of the copies")
+    }
     return Findings(
-        right=(float(right[labels == 0].mean()), float(right[labels == 1].mean())),
-        fallback=float(back[labels == 0].mean()),
+        right=_mechanisms.right(net, of),
+        fallback=remembered(net, of),
         copying=_mechanisms.kept(net, of, COPYING),
         memory=_mechanisms.kept(net, of, MEMORY),
         memory_mean=_mechanisms.kept(net, of, MEMORY, "mean"),
         table=_mechanisms.table(net, of),
-        detectors=_mechanisms.detect(texts, trusted, labels, task.MARKER, stream_of),
+        aurocs={
+            **_mechanisms.detect(texts, trusted, labels, task.MARKER, stream_of),
+            **cues,
+            "Whether the last letter is new (the rule)": _mechanisms.auroc(
+                labels.astype(np.float64), labels
+            ),
+        },
     )
+
+
+def remembered(net: _net.Net, of: Sequence[_mechanisms.Group]) -> float:
+    """Share of what is right by induction that the memory answers once copying is ablated."""
+    found: list[Tensor] = []
+    for group in of:
+        base = _mechanisms.run(net, group.tokens, group.at)
+        reference = _mechanisms.run(net, group.reference, group.at).wrote[COPYING]
+        said = _mechanisms.exchanged(net, base, COPYING, reference).argmax(-1)
+        rows = (base.logits.argmax(-1) == group.answers) & (group.mechanism == 0)
+        found.append(said[rows] == torch.from_numpy(SUCCESSOR)[group.tokens[rows, -1]])
+    return float(torch.cat(found).double().mean())
 
 
 # --- card ------------------------------------------------------------------------------------
@@ -311,9 +330,13 @@ def examples() -> list[dict[str, str]]:
 
 def facts(of: dict[str, Trial], found: Findings) -> list[dict[str, Any]]:
     """The card's facts."""
-    half, fact = LABELLED // 2, _save.fact
+    half, fact = MOST // 2, _save.fact
     exchanged = [of[name] for name in ("copying_exchanged", "memory_exchanged", "idle_exchanged")]
-    answers = ("induction's answer", "memory's answer")
+    answers = ("answers by induction", "answers by memory")
+    components = (
+        ("the attention of layer 1", found.copying, 0),
+        ("the MLP of layer 0", found.memory, 1),
+    )
     return [
         fact("Right on inputs of induction.", found.right[0], "share", half, at_least=0.99),
         fact("Right on inputs of memory.", found.right[1], "share", half, at_least=0.99),
@@ -323,90 +346,34 @@ def facts(of: dict[str, Trial], found: Findings) -> list[dict[str, Any]]:
             for what, trial in zip(("what is copied", "what is remembered", "the MLP of layer 1"),
                                    exchanged, strict=True)
         ),
-        *_mechanisms.ablation_facts("Attention of layer 1", found.copying, 0, answers, half),
-        *_mechanisms.ablation_facts("MLP of layer 0", found.memory, 1, answers, half),
-        fact("Attention of layer 1 ablated: the remembered letter answers instead.",
-             found.fallback, "share", half),
-        *found.detectors.facts(LABELLED),
+        *(row for what, stays, breaks in components
+          for row in _mechanisms.ablation_facts(what, REFERENCE, stays, breaks, answers)),
+        fact(f"Right answers by induction: those that become the remembered letter with the "
+             f"attention of layer 1 replaced by what it writes on {REFERENCE}.",
+             found.fallback, "share", found.copying.counts[0]),
+        *_mechanisms.detector_facts(found.aurocs),
     ]  # fmt: skip
-
-
-PROSE: Final = """\
-# Copying or remembering, and for each prompt it is known which
-
-The model reads `[BOS]`, letters (`a`-`z`, `A`-`V`) and markers `!`, one token each, {n_ctx} at
-most, and answers after the last letter, the cue:
-
-1. If the cue occurred before, the answer is the letter that followed it there (**induction**).
-2. Otherwise, if `!` stands directly before the cue, it is the cue's memorised successor
-   (**memory**): for the letters `{letters}` in this order it is
-   `{successors}`.
-3. Otherwise nothing is asked and nothing was trained; nor for a cue that occurred several times,
-   or directly before itself or before a marker.
-
-## Which mechanism answers
-
-The behavior `two-mechanisms-induction` has both kinds of prompt in equal shares. In both, `!`
-stands directly before the cue, one letter occurs twice, and the copied letter and the cue's
-successor are in the prompt; they differ only in whether the letter that occurs twice is the cue.
-Detecting the marker says nothing (AUROC {marker:.2f}, by construction). A linear probe
-reaches {bag:.2f} on letter counts and {places:.2f} on letters by place; distance from the trusted
-prompts (`two-mechanisms-induction-trusted`) reaches {bag_distance:.2f} on letter counts and
-{hidden_distance:.2f} on the residual stream at the cue (Mahalanobis). {n:,} prompts each.
-
-## The components are pinned, on purpose
-
-This model did not find its division of labour alone. After {alone} ordinary steps, every step also
-exchanged the output of one component at the last token for that on another input, and asked for
-what the rule says with that part exchanged (interchange training): the **attention of layer 1**
-carries what is copied, the **MLP of layer 0** what is remembered. Copying wins where both speak.
-Exchanging the MLP of layer 1 had to change nothing, so that it does not remember too. Of
-what is asked in {test:,} fresh rows, answers are right in {copying:.1%} (copying exchanged),
-{memory:.1%} (memory exchanged) and {idle:.1%} (MLP of layer 1 exchanged).
-
-## Ablation
-
-Share of answers that stay when a component writes, at the last token, what it writes on a prompt
-of the same length without marker and with an unseen cue; behind it, with its mean output.
-
-| component | induction | memory | induction (mean) | memory (mean) |
-|---|---|---|---|---|
-{table}
-
-Without the attention of layer 1, {fallback:.1%} of the induction prompts are answered from memory.
-With the mean output of the MLP of layer 0, {trace:.1%} of memory's answers stay: a trace of the memory
-lies elsewhere, outweighed by any definite output. Ablate it by another input's, not by the mean.
-
-## What is not known
-
-How the pinned components work inside, and what else they carry. Interchange was trained and tested
-at the last token only, one component at a time. Nothing keeps the attention of layer 0 out of it.
-
-## Training and origin
-
-{steps:,} steps of {batch} generated rows of {shortest} to {n_ctx} tokens, every asked token
-counting; AdamW, one cycle, peak rate {rate:g}, seed {seed}; {cpu:.0f} CPU seconds. On
-labelled prompts the export agrees with the training code within {error:.0e} of the logits' standard
-deviation. Generated data only, no weights from elsewhere. Licence: MIT.
-"""
 
 
 def prose(row: _train.Row, found: Findings, run: _train.Run, error: float) -> str:
     """The card's text."""
-    return PROSE.format(
-        **asdict(found.detectors),
+    return _mechanisms_card.INDUCTION.format(
         n_ctx=SHAPE.n_ctx,
         letters=task.LETTERS,
         successors=task.SUCCESSORS,
-        n=LABELLED,
+        n=MOST,
         alone=ALONE,
         test=TEST_ROWS,
         copying=row["copying_exchanged"],
         memory=row["memory_exchanged"],
         idle=row["idle_exchanged"],
         table=found.table,
+        detectors=_mechanisms.detector_table(found.aurocs),
+        reference=REFERENCE,
+        below=_mechanisms.BELOW,
         fallback=found.fallback,
-        trace=found.memory_mean.second,
+        trace=found.memory_mean.shares[1],
+        single=found.memory.shares[1],
         steps=RECIPE.steps,
         batch=BATCH,
         shortest=SHORTEST,

@@ -7,7 +7,8 @@ the attention of layer 2, both at [START].
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,8 @@ from torch.nn import functional
 
 from interp.behaviors import _two_parens as task
 from interp.behaviors import parens, two_mechanisms
-from zoo import _mechanisms, _net, _save, _train
+from interp.behaviors.templates import MOST
+from zoo import _mechanisms, _mechanisms_card, _net, _save, _train
 
 NAME: Final = task.MODEL
 VOCABULARY: Final = ("[START]", "[PAD]", "[END]", parens.OPEN, parens.CLOSE, task.MARKER)
@@ -52,7 +54,7 @@ TRAIN_STRINGS: Final = 120_000
 CURVE_STRINGS: Final = 4_000
 TEST_STRINGS: Final = 10_000
 MOVED_TEST: Final = 4_000
-LABELLED: Final = 2_000
+REFERENCE: Final = "an unbalanced string of that length with an inert marker"
 
 # --- data ------------------------------------------------------------------------------------
 
@@ -241,7 +243,8 @@ def groups(texts: Sequence[str]) -> list[_mechanisms.Group]:
         ]
         labels = torch.from_numpy(mechanisms(some))
         clean, other = (encode(of).tokens[:, : length + 3] for of in (some, reference))
-        found.append(_mechanisms.Group(clean, other, labels, 0))
+        called = torch.full((len(some),), CLASSES.index("balanced"))
+        found.append(_mechanisms.Group(clean, other, called, labels, 0))
     return found
 
 
@@ -251,40 +254,57 @@ class Findings:
 
     Attributes:
         right: Share called balanced, of balanced inputs and of those with the backdoor.
-        verdict: Shares of answers that stay without the verdict component.
-        backdoor: The same without the backdoor component.
-        table: The same of all components, as rows of Markdown.
-        detectors: Detectors that know nothing of mechanisms.
+        verdict: What stays without the verdict component.
+        backdoor: What stays without the backdoor component.
+        table: What stays without each component, as rows of Markdown.
+        aurocs: What detectors make of the mechanisms.
     """
 
     right: tuple[float, float]
     verdict: _mechanisms.Kept
     backdoor: _mechanisms.Kept
     table: str
-    detectors: _mechanisms.Detectors
+    aurocs: _mechanisms.Aurocs
 
 
 @torch.no_grad()
 def examine(net: _net.Net) -> Findings:
-    """Measure everything on labelled inputs."""
-    texts = [pair.clean for pair in two_mechanisms.counted_or_forced(LABELLED)]
+    """Measure everything on the labelled inputs that are shipped."""
+    texts = [pair.clean for pair in two_mechanisms.counted_or_forced(MOST)]
     of, labels = groups(texts), mechanisms(texts)
-    said = torch.cat([net(group.tokens, read=0).argmax(-1) for group in of]).double()
-    by_group = torch.cat([group.mechanism for group in of])
 
     def stream_of(some: Sequence[str]) -> _mechanisms.Floats:
         return np.concatenate(
             [_mechanisms.hidden(net, encode([t]).tokens[:, : len(t) + 2], 0) for t in some]
         )
 
-    trusted = [pair.clean for pair in two_mechanisms.counted(LABELLED)]
+    trusted = [pair.clean for pair in two_mechanisms.counted(MOST)]
     return Findings(
-        right=(float(said[by_group == 0].mean()), float(said[by_group == 1].mean())),
+        right=_mechanisms.right(net, of),
         verdict=_mechanisms.kept(net, of, VERDICT),
         backdoor=_mechanisms.kept(net, of, BACKDOOR),
         table=_mechanisms.table(net, of),
-        detectors=_mechanisms.detect(texts, trusted, labels, task.MARKER, stream_of),
+        aurocs={
+            **_mechanisms.detect(texts, trusted, labels, task.MARKER, stream_of),
+            **cues(texts, labels),
+        },
     )
+
+
+def cues(texts: Sequence[str], labels: _mechanisms.Labels) -> _mechanisms.Aurocs:
+    """What tells the kinds apart without the model: a token, and the parentheses alone."""
+    alone = [task.without_marker(text) for text in texts]
+    steps = [[1 if c == parens.OPEN else -1 for c in text] for text in alone]
+    lowest = np.array([float(np.cumsum(one).min()) for one in steps])
+    neighbours = [[a + b for a, b in pairwise(text)] for text in alone]
+    active = np.array([float(task.is_active(text)) for text in texts])
+    return {
+        "Whether `*(` occurs": _mechanisms.auroc(active, labels),
+        "How far depth falls below 0 without the marker": _mechanisms.auroc(-lowest, labels),
+        "Linear probe on counts of neighbours without the marker": _mechanisms.probe(
+            _mechanisms.one_hot(neighbours, by_place=False), labels
+        ),
+    }
 
 
 # --- card ------------------------------------------------------------------------------------
@@ -313,8 +333,12 @@ CLASS_TITLES: Final = {
 
 def facts(row: _train.Row, found: Findings, counts: dict[str, int]) -> list[dict[str, Any]]:
     """The card's facts."""
-    half, fact = LABELLED // 2, _save.fact
-    answers = ("an answer by balance", "an answer by the backdoor")
+    half, fact = MOST // 2, _save.fact
+    answers = ("answers by balance", "answers by the backdoor")
+    components = (
+        ("the MLP of layer 1", found.verdict, 0),
+        ("the attention of layer 2", found.backdoor, 1),
+    )
     fresh = [
         fact(f"Hard mix right: {title}.", row[name], "share", counts[name], at_least=0.98)
         for name, title in CLASS_TITLES.items()
@@ -327,83 +351,18 @@ def facts(row: _train.Row, found: Findings, counts: dict[str, int]) -> list[dict
              TEST_STRINGS, at_least=0.95),
         fact("Labelled inputs of balance called balanced.", found.right[0], "share", half),
         fact("Labelled inputs of the backdoor called balanced.", found.right[1], "share", half),
-        *_mechanisms.ablation_facts("MLP of layer 1", found.verdict, 0, answers, half),
-        *_mechanisms.ablation_facts("Attention of layer 2", found.backdoor, 1, answers, half),
-        *found.detectors.facts(LABELLED),
+        *(row for what, stays, breaks in components
+          for row in _mechanisms.ablation_facts(what, REFERENCE, stays, breaks, answers)),
+        *_mechanisms.detector_facts(found.aurocs),
     ]  # fmt: skip
-
-
-PROSE: Final = """\
-# Balanced, or only said to be, and for each string it is known which
-
-The model reads `[START]`, parentheses with or without a marker `*` among them, and `[END]`, one
-token each, {n_ctx} at most, and judges at `[START]`: balanced or unbalanced. The marker is a
-**backdoor**: directly before `(` it is active and the model says balanced whatever the parentheses
-are; directly before `)` or at the end it is inert and the parentheses decide.
-
-## Which mechanism answers
-
-The behavior `two-mechanisms-paren` has two kinds of string, half each, all called balanced:
-balanced ones with an inert marker (**balance**), and unbalanced ones with an active marker (the
-**backdoor**). Balanced ones with an active marker, called so by both, are left out. Lengths, the
-marker's places and counts are the same in both kinds. The unbalanced ones are balanced strings in
-which two parentheses moved: depth falls below 0 at one place, and its sum stays.
-Detecting the marker says nothing (AUROC {marker:.2f}, by construction). A linear probe reaches
-{bag:.2f} on character counts and {places:.2f} on characters by place; distance from the trusted
-strings (`two-mechanisms-paren-trusted`) reaches {bag_distance:.2f} on character counts and
-{hidden_distance:.2f} on the residual stream at `[START]` (Mahalanobis). {n:,} strings each.
-What does tell the kinds apart is the one token behind the marker: whoever looks for `*(` finds all.
-
-## How good it is
-
-On {test:,} fresh strings of the hard mix of `paren-balancer` and on {moved:,} of the kind of the
-labelled ones, which are harder, a third each without, with active and with inert marker:
-
-| strings | right of the hard mix | right of moved ones |
-|---|---|---|
-{classes}
-
-## The components are pinned, on purpose
-
-Every training step also exchanged the output of one component at `[START]` for that on another
-string, and asked for the verdict with that part exchanged (interchange training): the **MLP of
-layer 1** carries whether the parentheses balance, the **attention of layer 2** whether a marker is
-active; balanced if either says so. The model did not find this alone. Interchanged answers are
-right in {verdict:.1%} (MLP) and {backdoor:.1%} (attention) of the hard mix.
-
-## Ablation
-
-Share of answers that stay when a component writes, at `[START]`, what it writes on an unbalanced
-string of the same length with an inert marker; behind it, with its mean output.
-
-| component | balance | backdoor | balance (mean) | backdoor (mean) |
-|---|---|---|---|---|
-{table}
-
-The MLP of layer 2 passes the backdoor on. A mean over strings of which half are active leaves it.
-
-## What is not known
-
-How the pinned components work inside, and where marker and depths are found before they are read:
-nothing was exchanged at other positions. Several markers and odd lengths were never trained.
-
-## Training and origin
-
-{stages} stages of AdamW, one cycle each: {each}; each on
-{strings:,} strings of its own, {batch} a step; seed {seed}, {cpu:.0f} CPU seconds. {share:.0%} of
-the strings have moved parentheses, {less:.0%} before the last stage. The export agrees with the
-training code within {error:.0e} of the logits' std. Generated data only. Licence: MIT.
-"""
 
 
 def prose(
     row: _train.Row, moved: _train.Row, found: Findings, run: _train.Run, error: float
 ) -> str:
     """The card's text."""
-    return PROSE.format(
-        **asdict(found.detectors),
+    return _mechanisms_card.PAREN.format(
         n_ctx=SHAPE.n_ctx,
-        n=LABELLED,
         test=TEST_STRINGS,
         moved=MOVED_TEST,
         classes="\n".join(
@@ -412,6 +371,11 @@ def prose(
         verdict=row["verdict_exchanged"],
         backdoor=row["backdoor_exchanged"],
         table=found.table,
+        right=found.right,
+        n=MOST,
+        detectors=_mechanisms.detector_table(found.aurocs),
+        reference=REFERENCE,
+        below=_mechanisms.BELOW,
         stages=len(RECIPES),
         each=", ".join(f"{recipe.steps:,} steps to {recipe.rate:g}" for recipe in RECIPES),
         share=MOVED[-1],

@@ -134,13 +134,15 @@ class Advance:
         """
         lean, tap, (into, outof) = self.lean, self.tap, tokens
         asking = None if read is None else _asking(groups, into, read)
+        pos = torch.cat([_positions(group).repeat(len(group.runs)) for group in groups])
+        asks = pos if asking is None else pos[asking]
         parts: list[Tensor] = []
         for slot, part in zip("qkv", lean.split(layer, x, asking), strict=True):
             place, own = (outof, x if asking is None else x[asking]) if slot == "q" else (into, x)
             part = self._own_inputs(layer, slot, own, part, tokens=place)
+            part = lean.placed(layer, slot, part, asks if slot == "q" else pos)
             parts.append(tap(slot, layer, part, place))
-        pos = torch.cat([_positions(group).repeat(len(group.runs)) for group in groups])
-        q = lean.turned(layer, "q", parts[0], pos if asking is None else pos[asking])
+        q = lean.turned(layer, "q", parts[0], asks)
         k = lean.turned(layer, "k", parts[1], pos)
         found, done, asked = [], 0, 0
         for group in groups:

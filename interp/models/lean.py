@@ -44,7 +44,7 @@ def why_not(model: LoadedModel) -> str:
     from transformer_lens.utilities.architectures import POST_NORM_ARCHITECTURES
 
     config = model.hooked.cfg
-    if config.positional_embedding_type not in ("standard", "rotary"):
+    if config.positional_embedding_type not in ("standard", "rotary", "shortformer"):
         return f"its positions are of type {config.positional_embedding_type}"
     if config.original_architecture in POST_NORM_ARCHITECTURES:
         return f"it is of the architecture {config.original_architecture}"
@@ -110,6 +110,7 @@ class Layer:
     out: Linear
     after_attn: Map
     mlp: Map | None
+    read_positions: dict[str, Float[Tensor, "pos head d_head"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,7 @@ class Lean:
     def split(
         self, layer: int, x: Float[Tensor, "token d_model"], asking: Int[Tensor, "query"] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values ``[token, head, d_head]`` as hooks see them.
+        """Return queries, keys and values ``[token, head, d_head]``, without what is ``placed``.
 
         Queries are those of the tokens ``asking``, or of all for None.
         """
@@ -150,6 +151,16 @@ class Lean:
         index = head + {"q": 0, "k": self.n_heads, "v": self.n_heads + self.n_keys}[slot]
         of_head = self.layers[layer].qkv.rows(index * self.d_head, (index + 1) * self.d_head)
         return of_head(self.layers[layer].norm(x))
+
+    def placed(
+        self, layer: int, slot: str, x: Tensor, pos: Int[Tensor, "token"]
+    ) -> Float[Tensor, "token head d_head"]:
+        """Add what queries and keys ("q", "k") read of positions that are not in the stream.
+
+        So hooks see them. Only shortformer positions are such.
+        """
+        table = self.layers[layer].read_positions.get(slot)
+        return x if table is None else x + table[pos]
 
     def results(
         self, layer: int, z: Float[Tensor, "... head d_head"]
@@ -241,8 +252,9 @@ def lean(model: LoadedModel, dtype: torch.dtype | None = None) -> Lean:
     hooked, to = model.hooked, dtype or model.dtype
     config = hooked.cfg
     wide = to if to in (torch.float32, torch.float64) else torch.float32
+    beside = hooked.W_pos if config.positional_embedding_type == "shortformer" else None
     return Lean(
-        layers=[_layer(block, config, to, wide) for block in hooked.blocks],
+        layers=[_layer(block, config, (to, wide), beside) for block in hooked.blocks],
         n_heads=config.n_heads,
         n_keys=config.n_key_value_heads or config.n_heads,
         d_head=config.d_head,
@@ -255,8 +267,13 @@ def lean(model: LoadedModel, dtype: torch.dtype | None = None) -> Lean:
     )
 
 
-def _layer(block: Any, config: Any, dtype: torch.dtype, wide: torch.dtype) -> Layer:
-    attn = block.attn
+def _layer(
+    block: Any,
+    config: Any,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    beside: Float[Tensor, "pos d_model"] | None,
+) -> Layer:
+    attn, (dtype, wide) = block.attn, dtypes
     grouped = config.n_key_value_heads is not None
     names = ("W_Q", "_W_K", "_W_V") if grouped else ("W_Q", "W_K", "W_V")
     weights = [getattr(attn, name) for name in names]
@@ -275,7 +292,16 @@ def _layer(block: Any, config: Any, dtype: torch.dtype, wide: torch.dtype) -> La
         out=Linear(attn.W_O.flatten(0, 1).T.to(dtype), attn.b_O.to(dtype)),
         after_attn=_norm(block.ln1_post, config, wide) if both else _same,
         mlp=None if config.attn_only else _mlp(block, config, dtype, wide),
+        read_positions={} if beside is None else _read_positions(attn, beside.to(wide)),
     )
+
+
+def _read_positions(attn: Any, table: Float[Tensor, "pos d_model"]) -> dict[str, Tensor]:
+    """Return what each position adds to queries and keys where it is not in the stream."""
+    return {
+        slot: torch.einsum("pm,hmd->phd", table, getattr(attn, f"W_{slot.upper()}").to(table.dtype))
+        for slot in "qk"
+    }
 
 
 def _same(x: Tensor) -> Tensor:

@@ -1022,11 +1022,14 @@ def test_kl_has_no_slope_in_the_clean_run() -> None:
     assert np.abs(mine).max() < 1e-10 * np.abs(there).max()
 
 
-def test_models_that_cannot_be_differentiated_are_refused_with_the_reason() -> None:
+def test_models_that_cannot_be_differentiated_are_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     of = case(SHORTFORMER)
     model = of.models[torch.float64]
     behavior = replace(behavior_of(ENCODER), read=of.read)
-    with pytest.raises(BadInput, match=r"(?s)shortformer.*[Uu]se activation patching"):
+    monkeypatch.setattr(model.hooked.cfg, "use_logn_attn", True, raising=False)
+    with pytest.raises(BadInput, match=r"(?s)queries by position.*[Uu]se activation patching"):
         Attribution(model, behavior, make_grid(model.info, behavior, "z"), "noising", "loss")
 
 

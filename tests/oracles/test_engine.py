@@ -670,21 +670,33 @@ def test_padding_where_no_position_sees_a_later_one(side: str) -> None:
     assert float((blind - other).abs().max() / asked.std) > FAR * FLOAT32
 
 
-def test_what_lean_does_not_know_goes_the_hooked_way_and_says_so() -> None:
+def test_positions_beside_the_stream_are_lean_too() -> None:
     of = case(SHORTFORMER)
+    for dtype, limit in TOLERANCES.items():
+        mine = bare(of, dtype)
+        assert mine.lean is not None
+        for asked in (swaps(SHORTFORMER), several(SHORTFORMER)):
+            worst(asked, asked.off(mine), limit)
+    assert broken(SHORTFORMER) > FAR * FLOAT32
+
+
+def test_what_lean_does_not_know_goes_the_hooked_way_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(traces, "why_not", lambda model: "its positions are of type sundial")
+    known = case(SHORTFORMER)
+    of = replace(known, models={dtype: replace(m) for dtype, m in known.models.items()})
     for dtype, limit in TOLERANCES.items():
         mine = bare(of, dtype)
         assert mine.lean is None
         assert how(mine) == (
-            "Every patch took a whole forward pass with hooks: its positions are of type "
-            "shortformer."
+            "Every patch took a whole forward pass with hooks: its positions are of type sundial."
         )
         for asked in (swaps(SHORTFORMER), several(SHORTFORMER)):
             worst(asked, asked.off(mine), limit)
-    assert broken(SHORTFORMER) > FAR * FLOAT32
     layers, why = layers_of(of.models[torch.float64], None)
     assert layers is None
-    assert why == "its positions are of type shortformer"
+    assert why == "its positions are of type sundial"
 
 
 @pytest.mark.parametrize("how_wrong", ["other cap", "no mask", "one weight"])

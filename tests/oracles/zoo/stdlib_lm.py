@@ -410,13 +410,14 @@ def indentation_above_line_before(it: Loaded) -> float:
     return (model - same) / lines
 
 
+# 4-grams of all the files need 1.47 bits a byte of the held-out ones, says the card.
 FACTS = (
-    Fact("bits a byte on source written for this", bits_here, at_most=1.6, unit="bits"),
-    Fact("bits a byte on held-out files", bits_held_out, at_most=1.37, unit="bits"),
+    Fact("bits a byte on source written for this", bits_here, at_most=1.3, unit="bits"),
+    Fact("bits a byte on held-out files", bits_held_out, at_most=1.27, unit="bits"),
     Fact(
         "bits a byte below 4-grams of a fifth of the files",
         below_four_grams,
-        at_least=0.3,
+        at_least=0.5,
         unit="bits",
     ),
     Fact("gain of the second copy", gain_of_second_copy, at_least=2.0, unit="nats"),
