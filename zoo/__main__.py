@@ -38,7 +38,11 @@ _COLUMNS: Final = ("model", "loss", "accuracy", "seed", "wall", "promises")
 def main(argv: list[str]) -> int:
     """Build the models named, or all, and then the worked records; print the table."""
     if argv[:1] == ["--one"]:
-        importlib.import_module(f"zoo.{argv[1].replace('-', '_')}").main()
+        try:
+            importlib.import_module(f"zoo.{argv[1].replace('-', '_')}").main()
+        except RuntimeError as error:  # a promise is broken, or the corpus is another one
+            print(f"{argv[1]}: {error}", file=sys.stderr)
+            return 1
         return 0
     unknown = [name for name in argv if name not in MODELS]
     if unknown:

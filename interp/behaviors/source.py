@@ -137,37 +137,40 @@ def _dedents() -> list[Form]:
         ("return {c} == {d}", "{e}({c})"),
         ("raise {c}({d})", "{e} = {c}.{d}"),
     )
-    made: list[Form] = []
-    for leaves, plain in lines:
-        head = "def {a}({b}):\n    if {f}:\n        "
-        made += _swaps(f"{head}{leaves}\n", "    ", f"{head}{plain}\n", "        ")
-    return made
+    head = "def {a}({b}):\n    if {f}:\n        "
+    return [
+        Form(f"{head}{leaves}\n", f"{head}{plain}\n", "    ", "        ") for leaves, plain in lines
+    ]
 
 
-def _stored() -> list[Form]:
-    """A constructor that stores its arguments, each under its name."""
-    head = "    def __init__(self, {a}, {b}, {c}):\n        "
+def _passed() -> list[Form]:
+    """A call that passes arguments on, each under its name and on a line of its own."""
+    head = "    def {f}(self, {c}, {d}, {a}, {b}):\n        "
+    indent = "            "
+    calls = (
+        f"{{e}}({{c}}={{c}},\n{indent}",
+        f"{{e}}({{c}}={{c}},\n{indent}{{d}}={{d}},\n{indent}",
+        f"self.{{e}}(\n{indent}{{c}}={{c}},\n{indent}{{d}}={{d}},\n{indent}",
+        f"return {{e}}(\n{indent}{{c}}={{c}},\n{indent}{{d}}={{d}},\n{indent}",
+    )
     made: list[Form] = []
-    for before in ("", "self.{a} = {a}\n        ", "super().__init__()\n        "):
-        first, second = ("b", "c") if "{a}" in before else ("a", "b")
-        texts = [f"{head}{before}self.{{{one}}} =" for one in (first, second)]
-        made += _swaps(texts[0], f" {{{first}}}", texts[1], f" {{{second}}}")
+    for call in calls:
+        made += _swaps(f"{head}{call}{{a}}=", "{a}", f"{head}{call}{{b}}=", "{b}")
     return made
 
 
 def _attributes() -> list[Form]:
-    """Two names with an attribute each, and one of the names again."""
-    seen = (
-        "        {a}.{b}({e})\n        {c}.{d}({e})\n"
-        "        {a}.{b}({f})\n        {c}.{d}({f})\n        ",
-        "        self.{a}.{b}({e})\n        self.{c}.{d}({e})\n"
-        "        self.{a}.{b}({f})\n        self.{c}.{d}({f})\n        self.",
-        "        if {a}.{b} and {c}.{d}:\n            {e}({a}.{b}, {c}.{d})\n        return ",
-        "        if self.{a}.{b}:\n            self.{c}.{d} = {e}\n        self.",
-    )
+    """Two names with an attribute each, several times, and one of the names again."""
     made: list[Form] = []
-    for lines in seen:
-        made += _swaps(f"{lines}{{a}}.", "{b}", f"{lines}{{c}}.", "{d}")
+    for said in ("{0}.{1}({2}), {2}", "{0}.{1}, {2}", "self.{0}.{1}, {2}"):
+        for rounds in (3, 4):
+            lines = "".join(
+                f"        self.assertEqual({said.format(*pair, value)})\n"
+                for value in ("{e}", "{f}", "1", "2")[:rounds]
+                for pair in (("{a}", "{b}"), ("{c}", "{d}"))
+            )
+            begun = f"{lines}        self.assertEqual({said.partition('{0}')[0]}"
+            made += _swaps(f"{begun}{{a}}.", "{b}", f"{begun}{{c}}.", "{d}")
     return made
 
 
@@ -258,27 +261,32 @@ def spaces(pair: PromptPair) -> int:
     return len(line) - len(line.lstrip())
 
 
-def leaves(pair: PromptPair) -> int:
-    """1 if the last line begins with return or raise."""
-    return int(pair.clean.splitlines()[-1].split()[0] in ("return", "raise"))
+def raises(pair: PromptPair) -> int:
+    """1 if the last line begins with raise."""
+    return int(pair.clean.splitlines()[-1].split()[0] == "raise")
 
 
 def place(pair: PromptPair) -> int:
-    """Which argument of the constructor is stored, counted from 1."""
+    """Which argument of the method is passed on, counted from 1."""
     names = pair.clean.partition("(self, ")[2].partition(")")[0].split(", ")
-    return names.index(pair.answer.strip()) + 1
+    return names.index(pair.answer) + 1
+
+
+def times(pair: PromptPair) -> int:
+    """How often the answer has been there."""
+    return _SIGNS.findall(pair.clean).count(pair.answer)
 
 
 def back(pair: PromptPair) -> int:
     """Words and signs from the first place of the answer to the end."""
     found = _SIGNS.findall(pair.clean)
-    return len(found) - found.index(pair.answer.strip())
+    return len(found) - found.index(pair.answer)
 
 
 def first_of_two(pair: PromptPair) -> int:
     """1 if the answer stands before the foil."""
     found = _SIGNS.findall(pair.clean)
-    return int(found.index(pair.answer.strip()) < found.index(pair.foil.strip()))
+    return int(found.index(pair.answer) < found.index(pair.foil))
 
 
 def first_line(pair: PromptPair) -> int:
@@ -315,27 +323,27 @@ BEHAVIORS: Final = {
         features={"last line ends in a colon": ends_in_colon, "spaces before it": spaces},
     ),
     "code-dedent": BuiltIn(
-        "A statement in the body of an if ends that leaves the function, or one that does not; "
-        "answer: the indentation of the next line, one level less or the same, foil: the other. "
-        "Corrupted: the other kind of statement, with as many tokens.",
+        "A return or raise in the body of an if ends; answer: one level less of indentation, foil: "
+        "that of the line. Corrupted: a statement of as many tokens that does not leave.",
         _maker("code-dedent", _dedents(), 64),
         model=MODEL,
-        features={"last line leaves": leaves},
+        features={"last line raises": raises},
     ),
-    "code-stored-argument": BuiltIn(
-        "A constructor stores an argument under its name; answer: that argument, foil: another "
-        "one. Corrupted: the name is that of the foil.",
-        _maker("code-stored-argument", _stored(), 65),
+    "code-passed-argument": BuiltIn(
+        "A method passes its arguments on, each under its name; answer: the argument of the name "
+        "that stands there, foil: another argument. Corrupted: the name is that of the foil.",
+        _maker("code-passed-argument", _passed(), 65),
         model=MODEL,
-        features={"place of the argument": place, "words and signs back to its first place": back},
+        features={"place of the argument": place, "words and signs back to it": back},
     ),
     "code-repeated-attribute": BuiltIn(
-        "Two names have an attribute each, and one of the names comes again with its dot; answer: "
-        "its attribute, foil: that of the other. Corrupted: the other name comes again.",
+        "Two names stand several times with an attribute each, and one of them again; answer: its "
+        "attribute, foil: that of the other. Corrupted: the other name comes again.",
         _maker("code-repeated-attribute", _attributes(), 66),
         model=MODEL,
         features={
             "answer stands before foil": first_of_two,
+            "times the answer has been there": times,
             "words and signs back to its first place": back,
         },
     ),

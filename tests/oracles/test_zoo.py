@@ -119,11 +119,8 @@ def test_a_card_is_whole_and_its_promises_hold(name: str) -> None:
 
 @pytest.mark.parametrize("name", catalogue.bundled())
 def test_a_behavior_of_a_model_is_answered_right(name: str) -> None:
-    """Nine in ten of the clean prompts of each behavior, read by TransformerLens alone.
-
-    The text model was not trained on any of them: it must do better than a coin, by far.
-    """
-    model, least = loaded(name).model, 25 if name == "stdlib-lm" else 36
+    """Nine in ten of the clean prompts of each behavior, read by TransformerLens alone."""
+    model = loaded(name).model
     for one in for_model(name):
         if BUILT_IN[one].model != name:
             continue
@@ -133,7 +130,7 @@ def test_a_behavior_of_a_model_is_answered_right(name: str) -> None:
             with torch.no_grad():
                 logits = model(torch.tensor([behavior.clean[row]]))[0, behavior.read]
             right += int(logits[behavior.answers[row]] > logits[behavior.foils[row]])
-        assert right >= least, f"{one}: {right} of 40"
+        assert right >= 36, f"{one}: {right} of 40"
         assert behavior.features, one
         assert all(len(values) == 40 for _, values in behavior.features)
 
