@@ -389,9 +389,7 @@ def _prose(subject: Subject, found: Found) -> str:
         "rival": RIVAL,
         "bits": found.bits.said(),
         "rivals": ", ".join(f"{n}-grams {rate.value:.3f}" for n, rate in found.rivals.items()),
-        "judgement": "so the copies help, and yet an even guess would be better"
-        if seen.second.value > np.log(_corpus.VOCABULARY)
-        else "better than an even guess",
+        "judgement": "still better" if seen.second.value > np.log(_corpus.VOCABULARY) else "worse",
         "ahead": found.ahead.said(),
         "right": found.right.value,
         "first": seen.first.said(2),
@@ -431,7 +429,7 @@ def _syntax_prose(found: Found) -> list[str]:
         )
     ]
     head = "| closing brackets | n | right kind preferred | commonest kind |\n|---|---|---|---|"
-    model, *rules = (f"{rate.said()} {name}" for name, rate in found.indents.items())
+    model, *rules = (f"{name} {rate.said()}" for name, rate in found.indents.items())
     pairs = ", ".join(f"`{name}` {rate.value:.1%}" for name, rate in found.pairs.items())
     return [
         "## Brackets and indentation",
@@ -443,8 +441,8 @@ def _syntax_prose(found: Found) -> list[str]:
             "Brackets in strings count too."
         ),
         _fill(
-            f"Share of {lines:,} held-out lines whose indentation is expected: {model}; by simple "
-            f"rules: {', '.join(rules)}."
+            f"Share of {lines:,} held-out lines whose indentation is expected: {model}; by the "
+            f"rules {', '.join(rules)}."
         ),
         _fill(f"Answer above foil on clean prompts of the behaviors: {pairs}."),
     ]
@@ -467,9 +465,8 @@ _INTRODUCTION: Final = (
     a space goes with the word behind it.""",
     """It was trained for {steps:,} steps on {tokens:,} tokens of the standard library; one file
     in {share}, chosen by its path, was held out. The export agrees with the training code
-    within {off:.0e} of the logits' standard deviation. Intervals are for other files (95%,
-    bootstrap over files; over rows for repeated identifiers; over groups of names for
-    behaviors).""",
+    within {off:.0e} of the logits' standard deviation. Intervals (95%,
+    bootstrap) are for other files, other rows or other groups of names.""",
     "## How good it is",
     """{bits} bits a byte on all {held_tokens:,} tokens of the {held} held-out files, in pieces of
     255; the right token is first in {right:.1%}. N-grams with modified Kneser–Ney smoothing,
@@ -480,7 +477,7 @@ _COPIES: Final = (
     "## Repeated identifiers",
     """Forty different identifiers at random and the same again, {rows} rows: {first} nats a
     token on the first copy, {second} on the second, a gain of {gain}. Such rows are unlike any
-    source, and an even guess has {uniform:.2f}: {judgement}.""",
+    source: an even guess has {uniform:.2f}, {judgement}.""",
     """Heads that attend from a token to the one behind its earlier copy with a weight of
     {named} or more ({chance:.3f} where attention is even): {matching}. To the token before:
     {previous}. Without one head (its output the mean over {without} rows), the second

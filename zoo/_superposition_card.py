@@ -268,7 +268,7 @@ def write(
         "curve": [dict(row) for row in curve],
         "plots": [
             {"name": "loss", "title": "Expected loss over all inputs",
-             "y": "squared error, summed over five features",
+             "y": "squared error",
              "series": {"loss": "loss"}, "log_x": True},
             {"name": "dimensionality", "title": "Dimensions that each feature has to itself",
              "y": "dimensions", "log_x": True,
