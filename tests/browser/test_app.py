@@ -183,8 +183,8 @@ def test_double_click_reload_and_second_tab_are_one_job(server: Server, browser:
 
 def test_cancel_keeps_what_was_computed(server: Server, browser: Any) -> None:
     url = (
-        f"{server.url}/activation_patching?model=paren-balancer"
-        "&behavior=paren-near-misses&n_pairs=1000&site=z_pos"
+        f"{server.url}/activation_patching?model=stdlib-lm"
+        "&behavior=code-closing-bracket&n_pairs=1000&site=z"
     )
     page = open_page(browser, url)
     page.get_by_role("button", name="Run", exact=True).click()

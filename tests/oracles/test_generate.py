@@ -488,7 +488,7 @@ def test_what_is_ignored_is_not_part_of_the_question() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"model": "paren-balancer", "prompt": "()"}, "such as induction-handmade"),
+        ({"model": "paren-balancer", "prompt": "()"}, "such as .*induction-handmade"),
         ({"temperature": 5.1}, "less than or equal to 5"),
         ({"temperature": float("nan")}, "temperature"),
         ({"top_p": -0.1}, "greater than or equal to 0"),

@@ -290,7 +290,6 @@ def tiny(fill: Callable[[Any], None] | None = None, **changed: Any) -> LoadedMod
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"positional_embedding_type": "shortformer"}, "its positions are of type shortformer"),
         ({"positional_embedding_type": "alibi"}, "its positions are of type alibi"),
         ({"act_fn": "solu_ln"}, "its activation has a norm"),
         ({"num_experts": 2, "experts_per_token": 1}, "its MLPs are mixtures of experts"),
