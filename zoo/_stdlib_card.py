@@ -466,7 +466,7 @@ _INTRODUCTION: Final = (
     """It was trained for {steps:,} steps on {tokens:,} tokens of the standard library; one file
     in {share}, chosen by its path, was held out. The export agrees with the training code
     within {off:.0e} of the logits' standard deviation. Intervals (95%,
-    bootstrap) are for other files, other rows or other groups of names.""",
+    bootstrap) are for other files, rows or groups of names.""",
     "## How good it is",
     """{bits} bits a byte on all {held_tokens:,} tokens of the {held} held-out files, in pieces of
     255; the right token is first in {right:.1%}. N-grams with modified Kneser–Ney smoothing,
