@@ -1026,7 +1026,7 @@ def test_models_that_cannot_be_differentiated_are_refused_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     of = case(SHORTFORMER)
-    model = of.models[torch.float64]
+    model = replace(of.models[torch.float64])  # loaded anew: layers are read once per load
     behavior = replace(behavior_of(ENCODER), read=of.read)
     monkeypatch.setattr(model.hooked.cfg, "use_logn_attn", True, raising=False)
     with pytest.raises(BadInput, match=r"(?s)queries by position.*[Uu]se activation patching"):
