@@ -1,14 +1,13 @@
 """Interchange training: a component is pinned to a variable of a high-level algorithm.
 
 A component's output at the position read is replaced by its output on another input, the source;
-the target is what the algorithm says when the component's variable has the source's value. The
-layers below the component are not run again.
+the target is what the algorithm says when the component's variable has the source's value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Final, Literal
 
@@ -16,137 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
-from transformer_lens import HookedTransformer
 
 from interp.behaviors._record import PromptPair
-from zoo import _detectors, _net, _save
+from zoo import _detectors, _net, _passes
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Pass:
-    """An ordinary pass and what is needed to run its upper layers again.
-
-    Attributes:
-        logits: ``[batch, d_out]`` at ``at``, or ``[batch, pos, d_out]``.
-        wrote: What each component wrote at ``at``, ``[batch, d_model]``.
-        entered: The stream before each layer, ``[batch, pos, d_model]``.
-        positions: The position table, or None.
-        mask: What may be attended to, or None.
-        at: The position at which components are exchanged and their effect is read.
-    """
-
-    logits: Tensor
-    wrote: dict[_net.Component, Tensor]
-    entered: list[Tensor]
-    positions: Tensor | None
-    mask: Tensor | None
-    at: int
-
-
-def run(
-    net: _net.Net,
-    tokens: Tensor,
-    at: int,
-    *,
-    readable: Tensor | None = None,
-    everywhere: bool = False,
-) -> Pass:
-    """Run a net of ReLU and note what its components write at ``at``.
-
-    Args:
-        net: The net.
-        tokens: Token rows.
-        at: Position read, counted from 0; the last one of a causal net.
-        readable: True at tokens that may be attended to; None: all.
-        everywhere: Whether logits of all positions are wanted, which takes longer.
-    """
-    stream: Tensor = net.tokens(tokens)
-    positions: Tensor = net.positions.weight[: tokens.shape[1]]
-    if net.shape.positions == "standard":
-        stream = stream + positions
-    mask = None if readable is None else readable[:, None, None, :]
-    swaps = _net.Swaps({}, {}, at)
-    entered = [stream]
-    layers: list[Any] = list(net.blocks)
-    for block in layers[:-1]:
-        stream = block(stream, positions, mask, swaps)
-        entered.append(stream)
-    base = Pass(stream, swaps.wrote, entered, positions, mask, at)
-    if everywhere:
-        logits = net.unembed(net.norm(layers[-1](stream, positions, mask, swaps)))
-    else:
-        logits = _read(net, base, stream, swaps)
-    return replace(base, logits=logits)
-
-
-def exchanged(net: _net.Net, base: Pass, component: _net.Component, instead: Tensor) -> Tensor:
-    """Logits ``[batch, d_out]`` at ``base.at`` when a component writes ``instead`` there.
-
-    Args:
-        net: The net of the pass.
-        base: The pass that is changed.
-        component: What writes something else.
-        instead: What it writes, ``[batch, d_model]``.
-    """
-    layer, kind = component
-    swaps = _net.Swaps({component: instead}, {}, base.at)
-    last = net.shape.n_layers - 1
-    # What an MLP writes is first read by the next layer, so its own layer need not run again.
-    first = layer + 1 if kind == "mlp" and layer < last else layer
-    stream = base.entered[first]
-    if first > layer:
-        stream = stream.clone()
-        stream[:, base.at] += instead - base.wrote[component]
-    for block in list(net.blocks)[first:-1]:
-        stream = block(stream, base.positions, base.mask, swaps)
-    return _read(net, base, stream, swaps)
-
-
-def _read(net: _net.Net, base: Pass, stream: Tensor, swaps: _net.Swaps) -> Tensor:
-    """Run the last layer at the position read alone; ``stream`` is what enters it."""
-    block: Any = net.blocks[-1]
-    layer, at = net.shape.n_layers - 1, base.at
-    attended = swaps.instead.get((layer, "attn"))
-    if attended is None:
-        attended = _attend(block, stream, base)
-    here = stream[:, at] + attended
-    written = swaps.instead.get((layer, "mlp"))
-    if written is None:
-        written = block.back(functional.relu(block.into(block.norm2(here))))
-    swaps.wrote |= {(layer, "attn"): attended, (layer, "mlp"): written}
-    logits: Tensor = net.unembed(net.norm(here + written))
-    return logits
-
-
-def _attend(block: Any, stream: Tensor, base: Pass) -> Tensor:
-    """What a layer's attention writes at the position read, ``[batch, d_model]``."""
-    shape: _net.Shape = block.shape
-    width = shape.n_heads * shape.d_head
-    weight, bias = block.qkv.weight, block.qkv.bias
-    normed = block.norm1(stream)
-    query = functional.linear(normed[:, base.at, None], weight[:width], bias[:width])
-    key, value = functional.linear(normed, weight[width:], bias[width:]).chunk(2, -1)
-    if shape.positions == "shortformer" and base.positions is not None:
-        query = query + functional.linear(base.positions[base.at], weight[:width])
-        key = key + functional.linear(base.positions, weight[width : 2 * width])
-    heads = [
-        flat.unflatten(-1, (shape.n_heads, shape.d_head)).transpose(1, 2)
-        for flat in (query, key, value)
-    ]
-    mixed = functional.scaled_dot_product_attention(*heads, attn_mask=base.mask)
-    attended: Tensor = block.out(mixed.transpose(1, 2).flatten(2))[:, 0]
-    return attended
-
-
-@torch.no_grad()
-def difference(net: _net.Net, model: HookedTransformer, tokens: Tensor, at: int) -> float:
-    """Largest difference between both models' logits where the answer is read, in their std."""
-    ours, theirs = run(net, tokens, at).logits, _save.logits_at(model, tokens, at)
-    return float((ours - theirs).abs().max() / ours.std())
 
 
 def others(count: int, rng: torch.Generator) -> Tensor:
@@ -207,12 +81,12 @@ def kept(
     """
     stays: list[Tensor] = []
     for group in of:
-        base = run(net, group.tokens, group.at)
-        instead = run(net, group.reference, group.at).wrote[component]
+        base = _passes.run(net, group.tokens, group.at)
+        instead = _passes.run(net, group.reference, group.at).wrote[component]
         if how == "mean":
             instead = instead.mean(0).expand_as(instead)
         right = base.logits.argmax(-1) == group.answers
-        still = exchanged(net, base, component, instead).argmax(-1) == group.answers
+        still = _passes.exchanged(net, base, component, instead).argmax(-1) == group.answers
         stays.append(torch.stack([group.mechanism, right, still])[:, right])
     mechanism, _, still = torch.cat(stays, 1)
     first, second = (still[mechanism == k].double() for k in (0, 1))
@@ -222,7 +96,9 @@ def kept(
 @torch.no_grad()
 def right(net: _net.Net, of: Sequence[Group]) -> tuple[float, float]:
     """Shares of inputs answered as their mechanism does, of mechanism 0 and 1."""
-    found = torch.cat([run(net, one.tokens, one.at).logits.argmax(-1) == one.answers for one in of])
+    found = torch.cat(
+        [_passes.run(net, one.tokens, one.at).logits.argmax(-1) == one.answers for one in of]
+    )
     mechanism = torch.cat([one.mechanism for one in of])
     first, second = (float(found[mechanism == k].double().mean()) for k in (0, 1))
     return first, second
@@ -231,7 +107,7 @@ def right(net: _net.Net, of: Sequence[Group]) -> tuple[float, float]:
 @torch.no_grad()
 def hidden(net: _net.Net, tokens: Tensor, at: int) -> Floats:
     """The stream at ``at`` before the last norm, ``[input, d_model]``."""
-    base = run(net, tokens, at)
+    base = _passes.run(net, tokens, at)
     last = net.shape.n_layers - 1
     stream = base.entered[last][:, at] + base.wrote[last, "attn"] + base.wrote[last, "mlp"]
     return stream.double().numpy()

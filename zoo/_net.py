@@ -122,7 +122,7 @@ class Block(nn.Module):
         self, stream: Tensor, positions: Tensor | None, mask: Tensor | None, swaps: Swaps | None
     ) -> Tensor:
         """The new stream."""
-        attended = self._attend(stream, positions, mask)
+        attended = self.attend(stream, positions, mask)
         if swaps is not None:
             attended = swaps.pass_on((self.layer, "attn"), attended)
         stream = stream + attended
@@ -134,21 +134,48 @@ class Block(nn.Module):
             written = swaps.pass_on((self.layer, "mlp"), written)
         return stream + written
 
-    def _attend(self, stream: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
-        normed = self.norm1(stream)
-        query, key, value = self.qkv(normed).chunk(3, -1)
+    def attend(
+        self,
+        stream: Tensor,
+        positions: Tensor | None,
+        mask: Tensor | None,
+        at: int | None = None,
+    ) -> Tensor:
+        """What the heads write, ``[batch, pos, d_model]``.
+
+        Args:
+            stream: What they read, all positions of it.
+            positions: The position table, or None where there is none.
+            mask: What may be attended to, or None.
+            at: The one position that asks, the last one of a causal net; None: all ask.
+        """
+        width = self.shape.n_heads * self.shape.d_head
+        query, key, value = self._projected(self.norm1(stream), width, at)
         if self.shape.positions == "shortformer" and positions is not None:
-            width = self.shape.n_heads * self.shape.d_head
             moved = functional.linear(positions, self.qkv.weight[: 2 * width])
-            query, key = query + moved[:, :width], key + moved[:, width:]
+            asking = moved if at is None else moved[at]
+            query, key = query + asking[..., :width], key + moved[:, width:]
         query, key, value = (self._by_head(part) for part in (query, key, value))
         if self.shape.positions == "rotary":
             query, key = rotate(query), rotate(key)
+        causal = self.shape.causal and mask is None and at is None
         mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=self.shape.causal and mask is None
+            query, key, value, attn_mask=mask, is_causal=causal
         )
         attended: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return attended
+
+    def _projected(
+        self, normed: Tensor, width: int, at: int | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values; queries of the position ``at`` alone if one is named."""
+        if at is None:
+            query, key, value = self.qkv(normed).chunk(3, -1)
+            return query, key, value
+        weight, bias = self.qkv.weight, _bias(self.qkv)
+        query = functional.linear(normed[:, at, None], weight[:width], bias[:width])
+        key, value = functional.linear(normed, weight[width:], bias[width:]).chunk(2, -1)
+        return query, key, value
 
     def _by_head(self, flat: Tensor) -> Tensor:
         return flat.unflatten(-1, (self.shape.n_heads, self.shape.d_head)).transpose(1, 2)

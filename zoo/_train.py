@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zoo import _net
@@ -53,6 +55,28 @@ class Run:
     kept: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     wall_s: float = 0.0
     cpu_s: float = 0.0
+
+
+def by_length(
+    lengths: NDArray[np.int64], batch: int, group: int, rng: np.random.Generator
+) -> list[Tensor]:
+    """Row numbers of the minibatches of one pass over rows of different lengths.
+
+    A group of minibatches is sorted by length before it is cut up, so that each can be trimmed to
+    its own longest row: that halves the work and changes no result.
+
+    Args:
+        lengths: Of each row.
+        batch: Rows of a minibatch.
+        group: Minibatches that are sorted together.
+        rng: Draws which rows are together and the order of minibatches.
+    """
+    size, rows = batch * group, list[Tensor]()
+    order = rng.permutation(len(lengths))
+    for some in order[: len(order) - len(order) % size].reshape(-1, size):
+        ascending = some[np.argsort(lengths[some], kind="stable")].reshape(group, batch)
+        rows += [torch.from_numpy(one) for one in ascending[rng.permutation(group)]]
+    return rows
 
 
 def train(

@@ -10,9 +10,7 @@ those that records were made with, so they are kept where they are there, and tr
 """
 
 import copy
-import math
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,92 +19,41 @@ from typing import Final
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformer_lens import HookedTransformer
 
 from interp.behaviors import parens
 from interp.models import catalogue
 from interp.models.info import Answers
-from zoo import _paren_card, _save
+from zoo import _net, _paren_card, _passes, _save, _train
 
 NAME: Final = "paren-balancer"
 VOCABULARY: Final = ("[START]", "[PAD]", "[END]", parens.OPEN, parens.CLOSE)
 START, PAD, END = 0, 1, 2
 CLASSES: Final = ("unbalanced", "balanced")
 
-N_LAYERS, N_HEADS, D_MODEL, D_HEAD, D_MLP, N_CTX = 3, 2, 56, 28, 56, 42
-
+SHAPE: Final = _net.Shape(
+    d_vocab=len(VOCABULARY),
+    d_out=len(CLASSES),
+    n_ctx=42,
+    n_layers=3,
+    n_heads=2,
+    d_model=56,
+    d_head=28,
+    d_mlp=56,
+    causal=False,
+)
 SEEDS: Final = (1, 2, 3)  # the first is the model, the others are its snapshots
-STEPS: Final = 3_800
+RECIPE: Final = _train.Recipe(steps=3_800, rate=3e-3)
 BATCH: Final = 128
 GROUP: Final = 8  # minibatches sorted by length together
-PEAK_RATE: Final = 3e-3
 TRAIN_STRINGS: Final = 240_000
 HELD_OUT: Final = 20_000
 TEST_STRINGS: Final = 40_000
 EVALUATE_EVERY: Final = 100
 BAND: Final = (0.995, 0.998)  # accuracy wanted of the pinned checkpoint: good, yet with errors
 CONVERSION_TOLERANCE: Final = 1e-10  # of the logits' standard deviation, in float64
-
-
-class Block(nn.Module):
-    """Pre-norm attention and MLP without causal mask."""
-
-    def __init__(self) -> None:
-        """Create the weights."""
-        super().__init__()
-        self.norm1 = nn.LayerNorm(D_MODEL)
-        self.qkv = nn.Linear(D_MODEL, 3 * D_MODEL)
-        self.out = nn.Linear(D_MODEL, D_MODEL)
-        self.norm2 = nn.LayerNorm(D_MODEL)
-        self.into = nn.Linear(D_MODEL, D_MLP)
-        self.back = nn.Linear(D_MLP, D_MODEL)
-
-    def forward(self, stream: Tensor, mask: Tensor | None, rows: int) -> Tensor:
-        """The new stream at the first ``rows`` positions; ``mask`` is True at readable keys."""
-        normed = self.norm1(stream)
-        query, key, value = functional.linear(normed, self.qkv.weight, self.qkv.bias).chunk(3, -1)
-        mixed = functional.scaled_dot_product_attention(
-            _by_head(query[:, :rows]), _by_head(key), _by_head(value), attn_mask=mask
-        )
-        stream = stream[:, :rows] + self.out(mixed.transpose(1, 2).flatten(2))
-        hidden: Tensor = self.back(functional.relu(self.into(self.norm2(stream))))
-        return stream + hidden
-
-
-def _by_head(flat: Tensor) -> Tensor:
-    return flat.unflatten(-1, (N_HEADS, D_HEAD)).transpose(1, 2)
-
-
-class ParenNet(nn.Module):
-    """The training twin of the exported model."""
-
-    def __init__(self) -> None:
-        """Create the weights from torch's global random state."""
-        super().__init__()
-        self.tokens = nn.Embedding(len(VOCABULARY), D_MODEL)
-        self.positions = nn.Embedding(N_CTX, D_MODEL)
-        self.blocks = nn.ModuleList(Block() for _ in range(N_LAYERS))
-        self.norm = nn.LayerNorm(D_MODEL)
-        self.classes = nn.Linear(D_MODEL, len(CLASSES))
-        for name, weight in self.named_parameters():
-            if weight.ndim == 2:
-                nn.init.normal_(weight, std=0.8 / math.sqrt(D_MODEL))
-            elif name.endswith("bias"):
-                nn.init.zeros_(weight)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Class logits of padded token rows."""
-        readable = tokens != PAD
-        mask = None if bool(readable.all()) else readable[:, None, None, :]
-        stream: Tensor = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
-        for index, block in enumerate(self.blocks):
-            # The answer is read at position 0, so the last block needs no other query.
-            rows = 1 if index == N_LAYERS - 1 else tokens.shape[1]
-            stream = block(stream, mask, rows)
-        logits: Tensor = self.classes(self.norm(stream[:, 0]))
-        return logits
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -123,7 +70,7 @@ class Encoded:
 
 def encode(strings: Sequence[str]) -> Encoded:
     """Strings of parentheses as training rows."""
-    rows = np.full((len(strings), N_CTX), PAD, dtype=np.int64)
+    rows = np.full((len(strings), SHAPE.n_ctx), PAD, dtype=np.int64)
     ids = {character: VOCABULARY.index(character) for character in (parens.OPEN, parens.CLOSE)}
     for row, text in zip(rows, strings, strict=True):
         row[: len(text) + 2] = [START, *(ids[character] for character in text), END]
@@ -139,42 +86,30 @@ def draw(seed: int, stream: int, count: int) -> parens.ParenSample:
     return parens.hard_mix(np.random.default_rng([seed, stream]), count)
 
 
-def minibatches(data: Encoded, rng: np.random.Generator) -> list[Tensor]:
-    """Row indices for one pass over the data.
-
-    Sorting a few minibatches by length before cutting them up lets each be trimmed to its own
-    longest string, which halves the work and changes no result.
-    """
-    lengths = data.lengths.numpy()
-    order = rng.permutation(len(lengths))
-    whole = len(order) - len(order) % (BATCH * GROUP)
-    rows: list[Tensor] = []
-    for group in order[:whole].reshape(-1, BATCH * GROUP):
-        by_length = group[np.argsort(lengths[group], kind="stable")].reshape(GROUP, BATCH)
-        rows += [torch.from_numpy(part) for part in by_length[rng.permutation(GROUP)]]
-    return rows
-
-
 # --- training --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The pinned network and how it came about."""
+    """The network with the weights of the pinned step, and the whole run."""
 
-    net: ParenNet
+    net: _net.Net
     pinned_step: int
-    curve: list[dict[str, float]]
-    wall_seconds: float
-    cpu_seconds: float
+    run: _train.Run
+
+
+def judged(net: _net.Net, tokens: Tensor) -> Tensor:
+    """Class logits ``[string, class]`` of padded token rows."""
+    readable = tokens != PAD
+    return _passes.run(net, tokens, 0, readable=None if bool(readable.all()) else readable).logits
 
 
 @torch.no_grad()
-def logits_of(net: ParenNet, data: Encoded, chunk: int = 1_000) -> Tensor:
+def logits_of(net: _net.Net, data: Encoded, chunk: int = 1_000) -> Tensor:
     """Class logits of every row, computed on trimmed rows of similar length."""
     logits = torch.empty(len(data.labels), len(CLASSES))
     for rows in torch.argsort(data.lengths, stable=True).split(chunk):
-        logits[rows] = net(data.tokens[rows, : int(data.lengths[rows].max())])
+        logits[rows] = judged(net, data.tokens[rows, : int(data.lengths[rows].max())])
     return logits
 
 
@@ -184,112 +119,42 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return float(loss), float((logits.argmax(-1) == labels).double().mean())
 
 
-def make_optimizer(net: ParenNet) -> torch.optim.AdamW:
-    """AdamW that decays matrices only."""
-    matrices = [weight for weight in net.parameters() if weight.ndim == 2]
-    vectors = [weight for weight in net.parameters() if weight.ndim != 2]
-    groups = [
-        {"params": matrices, "weight_decay": 0.01},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
-
-
 def train(seed: int, data: Encoded, held_out: Encoded) -> Trained:
     """Train, and keep the last evaluated checkpoint whose held-out accuracy is in the band."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, 3])
-    net = ParenNet()
-    optimizer = make_optimizer(net)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_RATE, total_steps=STEPS, pct_start=0.1, cycle_momentum=False
-    )
-    curve: list[dict[str, float]] = []
-    pinned: tuple[int, dict[str, Tensor]] | None = None
+    net, rng = _net.Net(SHAPE), np.random.default_rng([seed, 3])
+    pinned: dict[int, dict[str, Tensor]] = {}
     queue: list[Tensor] = []
-    wall, cpu = time.perf_counter(), time.process_time()
-    for step in range(1, STEPS + 1):
-        queue = queue or minibatches(data, rng)
+
+    def loss_of(_: int) -> Tensor:
+        if not queue:
+            queue.extend(_train.by_length(data.lengths.numpy(), BATCH, GROUP, rng))
         rows = queue.pop()
-        logits = net(data.tokens[rows, : int(data.lengths[rows].max())])
-        loss = functional.cross_entropy(logits, data.labels[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % EVALUATE_EVERY == 0:
-            nats, accuracy = score(logits_of(net, held_out), held_out.labels)
-            curve.append({"step": step, "loss_nats": round(nats, 5), "accuracy": accuracy})
-            print(
-                f"seed {seed}  step {step:5d}  loss {nats:.4f}  accuracy {accuracy:.4%}", flush=True
-            )
-            if BAND[0] <= accuracy <= BAND[1]:
-                state = {name: value.clone() for name, value in net.state_dict().items()}
-                pinned = (step, state)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    if pinned is None:
-        raise RuntimeError(f"no checkpoint has an accuracy in {BAND}")
-    net.load_state_dict(pinned[1])
-    return Trained(net, pinned[0], curve, wall, cpu)
+        logits = judged(net, data.tokens[rows, : int(data.lengths[rows].max())])
+        return functional.cross_entropy(logits, data.labels[rows])
+
+    def measure(step: int) -> _train.Row:
+        nats, accuracy = score(logits_of(net, held_out), held_out.labels)
+        if BAND[0] <= accuracy <= BAND[1]:
+            pinned[step] = copy.deepcopy(net.state_dict())
+        return {"loss_nats": nats, "accuracy": accuracy}
+
+    at = range(EVALUATE_EVERY, RECIPE.steps + 1, EVALUATE_EVERY)
+    run = _train.train(net, RECIPE, loss_of, measure=measure, measure_at=at)
+    _save.require(bool(pinned), f"seed {seed} has no checkpoint with an accuracy in {BAND}")
+    step = max(pinned)
+    net.load_state_dict(pinned[step])
+    return Trained(net, step, run)
 
 
 # --- export ----------------------------------------------------------------------------------
-
-
-def export(net: ParenNet) -> dict[str, Tensor]:
-    """The weights in TransformerLens names and shapes."""
-    weights = {
-        "embed.W_E": net.tokens.weight,
-        "pos_embed.W_pos": net.positions.weight,
-        "ln_final.w": net.norm.weight,
-        "ln_final.b": net.norm.bias,
-        "unembed.W_U": net.classes.weight.T,
-        "unembed.b_U": net.classes.bias,
-    }
-    for layer, block in enumerate(net.blocks):
-        if not isinstance(block, Block):
-            raise TypeError(f"layer {layer} is a {type(block).__name__}")
-        prefix = f"blocks.{layer}"
-        parts = zip("QKV", block.qkv.weight.chunk(3), block.qkv.bias.chunk(3), strict=True)
-        for letter, weight, bias in parts:
-            by_head = weight.unflatten(0, (N_HEADS, D_HEAD)).transpose(1, 2)
-            weights[f"{prefix}.attn.W_{letter}"] = by_head
-            weights[f"{prefix}.attn.b_{letter}"] = bias.unflatten(0, (N_HEADS, D_HEAD))
-        weights |= {
-            f"{prefix}.attn.W_O": block.out.weight.T.unflatten(0, (N_HEADS, D_HEAD)),
-            f"{prefix}.attn.b_O": block.out.bias,
-            f"{prefix}.mlp.W_in": block.into.weight.T,
-            f"{prefix}.mlp.b_in": block.into.bias,
-            f"{prefix}.mlp.W_out": block.back.weight.T,
-            f"{prefix}.mlp.b_out": block.back.bias,
-            f"{prefix}.ln1.w": block.norm1.weight,
-            f"{prefix}.ln1.b": block.norm1.bias,
-            f"{prefix}.ln2.w": block.norm2.weight,
-            f"{prefix}.ln2.b": block.norm2.bias,
-        }
-    return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
 def blueprint(weights: Mapping[int, Mapping[str, Tensor]]) -> _save.Blueprint:
     """Everything the folder holds except the card, from the weights of each seed."""
     return _save.Blueprint(
         name=NAME,
-        transformer={
-            "n_layers": N_LAYERS,
-            "d_model": D_MODEL,
-            "n_ctx": N_CTX,
-            "d_head": D_HEAD,
-            "n_heads": N_HEADS,
-            "d_mlp": D_MLP,
-            "d_vocab": len(VOCABULARY),
-            "d_vocab_out": len(CLASSES),
-            "act_fn": "relu",
-            "normalization_type": "LN",
-            "positional_embedding_type": "standard",
-            "attention_dir": "bidirectional",
-            "attn_only": False,
-        },
+        transformer=SHAPE.transformer,
         answer={"space": "classes", "classes": list(CLASSES), "read": 0},
         weights=weights[SEEDS[0]],
         tokenizer=_save.character_tokenizer(VOCABULARY, before="[START]", after="[END]"),
@@ -299,7 +164,7 @@ def blueprint(weights: Mapping[int, Mapping[str, Tensor]]) -> _save.Blueprint:
 
 
 @torch.no_grad()
-def conversion_error(net: ParenNet, model: HookedTransformer, data: Encoded) -> float:
+def conversion_error(net: _net.Net, model: HookedTransformer, data: Encoded) -> float:
     """Largest difference between the two models' logits, over the logits' standard deviation.
 
     The training network sees every row padded to the full context and masked, the exported one
@@ -308,7 +173,7 @@ def conversion_error(net: ParenNet, model: HookedTransformer, data: Encoded) -> 
     """
     twin = copy.deepcopy(net).double()
     model.to(torch.float64, print_details=False)
-    ours = torch.cat([twin(rows) for rows in data.tokens.split(1_000)])
+    ours = torch.cat([judged(twin, rows) for rows in data.tokens.split(1_000)])
     theirs = torch.empty_like(ours)
     for length in data.lengths.unique().tolist():
         rows = data.lengths == length
@@ -323,7 +188,7 @@ def make(seed: int) -> tuple[_paren_card.Run, dict[str, Tensor]]:
     """Train one seed; returns what the card says of it, and its weights."""
     held_out = encode(draw(seed, 1, HELD_OUT).strings)
     done = train(seed, encode(draw(seed, 0, TRAIN_STRINGS).strings), held_out)
-    weights = export(done.net)
+    weights = _net.weights(done.net)
     with tempfile.TemporaryDirectory() as folder:
         only = replace(blueprint(dict.fromkeys(SEEDS, weights)), snapshots={})
         model, _ = _save.load_model(_save.write_model(only, Path(folder)))
@@ -333,10 +198,10 @@ def make(seed: int) -> tuple[_paren_card.Run, dict[str, Tensor]]:
     run = _paren_card.Run(
         seed=seed,
         pinned_step=done.pinned_step,
-        curve=done.curve,
+        curve=done.run.curve,
         conversion_error=error,
-        wall_seconds=round(done.wall_seconds, 1),
-        cpu_seconds=round(done.cpu_seconds, 1),
+        wall_seconds=round(done.run.wall_s, 1),
+        cpu_seconds=round(done.run.cpu_s, 1),
         threads=torch.get_num_threads(),
     )
     return run, weights
@@ -361,8 +226,8 @@ def main() -> None:
         strings=TRAIN_STRINGS,
         held_out=HELD_OUT,
         batch=BATCH,
-        steps=STEPS,
-        optimizer=f"AdamW, one cycle, peak rate {PEAK_RATE:g}",
+        steps=RECIPE.steps,
+        optimizer=RECIPE.words,
     )
     info = catalogue.of_shape(
         NAME,

@@ -20,7 +20,7 @@ from torch.nn import functional
 from interp.behaviors import _two_induction as task
 from interp.behaviors import two_mechanisms
 from interp.behaviors.templates import MOST
-from zoo import _mechanisms, _mechanisms_card, _net, _save, _train
+from zoo import _mechanisms, _mechanisms_card, _net, _passes, _save, _train
 
 NAME: Final = task.MODEL
 VOCABULARY: Final = ("[BOS]", *task.LETTERS, task.MARKER)
@@ -150,12 +150,12 @@ class Trial:
 
 
 def interchanged(
-    net: _net.Net, base: _mechanisms.Pass, end: Truth, rng: torch.Generator
+    net: _net.Net, base: _passes.Pass, end: Truth, rng: torch.Generator
 ) -> tuple[Trial, Trial, Trial]:
     """Exchange among the inputs what is copied, what is remembered, and what must not matter."""
     sources = _mechanisms.others(len(end.copied), rng)
     copying, memory, idle = (
-        _mechanisms.exchanged(net, base, component, base.wrote[component][sources])
+        _passes.exchanged(net, base, component, base.wrote[component][sources])
         for component in (COPYING, MEMORY, IDLE)
     )
     of = sources.numpy()
@@ -173,7 +173,7 @@ def train(net: _net.Net) -> _train.Run:
     def loss_of(step: int) -> Tensor:
         rows = draw(rng, BATCH, int(rng.integers(SHORTEST, SHAPE.n_ctx + 1)))
         right = truth(rows)
-        base = _mechanisms.run(net, torch.from_numpy(rows), rows.shape[1] - 1, everywhere=True)
+        base = _passes.run(net, torch.from_numpy(rows), rows.shape[1] - 1, everywhere=True)
         loss = Trial(base.logits.flatten(0, 1), right.answer.flatten()).loss
         if step <= ALONE:
             return loss
@@ -194,7 +194,7 @@ def trials(net: _net.Net, count: int, stream: int) -> dict[str, Trial]:
     """What is asked at the last of 18 tokens of fresh rows, as they are and interchanged."""
     rows = draw(np.random.default_rng([SEED, stream]), count, 18)
     end = truth(rows).at_end()
-    base = _mechanisms.run(net, torch.from_numpy(rows), rows.shape[1] - 1)
+    base = _passes.run(net, torch.from_numpy(rows), rows.shape[1] - 1)
     copying, memory, idle = interchanged(net, base, end, torch.Generator().manual_seed(stream))
     return {
         "accuracy": Trial(base.logits, end.answer),
@@ -302,9 +302,9 @@ def remembered(net: _net.Net, of: Sequence[_mechanisms.Group]) -> float:
     """Share of what is right by induction that the memory answers once copying is ablated."""
     found: list[Tensor] = []
     for group in of:
-        base = _mechanisms.run(net, group.tokens, group.at)
-        reference = _mechanisms.run(net, group.reference, group.at).wrote[COPYING]
-        said = _mechanisms.exchanged(net, base, COPYING, reference).argmax(-1)
+        base = _passes.run(net, group.tokens, group.at)
+        reference = _passes.run(net, group.reference, group.at).wrote[COPYING]
+        said = _passes.exchanged(net, base, COPYING, reference).argmax(-1)
         rows = (base.logits.argmax(-1) == group.answers) & (group.mechanism == 0)
         found.append(said[rows] == torch.from_numpy(SUCCESSOR)[group.tokens[rows, -1]])
     return float(torch.cat(found).double().mean())
@@ -448,7 +448,7 @@ def report(net: _net.Net, run: _train.Run, folder: Path) -> None:
     """Compare with the export, measure and write the card."""
     model, _ = _save.load_model(folder)
     longest = groups(two_mechanisms.copied_or_remembered(400))[-1]
-    error = _mechanisms.difference(net, model, longest.tokens, longest.at)
+    error = _passes.difference(net, model, longest.tokens, longest.at)
     _save.require(error < 1e-5, f"the exported model is off by {error}")
     of, found = trials(net, TEST_ROWS, 2), examine(net)
     text = prose(measure(of), found, run, error)

@@ -20,7 +20,7 @@ from torch.nn import functional
 from interp.behaviors import _two_parens as task
 from interp.behaviors import parens, two_mechanisms
 from interp.behaviors.templates import MOST
-from zoo import _mechanisms, _mechanisms_card, _net, _save, _train
+from zoo import _mechanisms, _mechanisms_card, _net, _passes, _save, _train
 
 NAME: Final = task.MODEL
 VOCABULARY: Final = ("[START]", "[PAD]", "[END]", parens.OPEN, parens.CLOSE, task.MARKER)
@@ -131,14 +131,9 @@ def encode(texts: Sequence[str]) -> Strings:
 
 
 def minibatches(data: Strings, rng: np.random.Generator) -> Iterator[Tensor]:
-    """Row numbers without end; a few minibatches at a time are sorted by length before cutting."""
-    lengths, size = data.lengths.numpy(), BATCH * GROUP
+    """Row numbers without end."""
     while True:
-        order = rng.permutation(len(lengths))
-        for group in order[: len(order) - len(order) % size].reshape(-1, size):
-            by_length = group[np.argsort(lengths[group], kind="stable")].reshape(GROUP, BATCH)
-            for rows in by_length[rng.permutation(GROUP)]:
-                yield torch.from_numpy(rows)
+        yield from _train.by_length(data.lengths.numpy(), BATCH, GROUP, rng)
 
 
 # --- training --------------------------------------------------------------------------------
@@ -149,16 +144,16 @@ Trials = tuple[tuple[Tensor, Tensor], ...]
 def trials(net: _net.Net, data: Strings, rng: torch.Generator) -> Trials:
     """Class logits and the class wanted: as it is, verdicts exchanged, backdoors exchanged."""
     readable = data.tokens != PAD
-    base = _mechanisms.run(net, data.tokens, 0, readable=None if bool(readable.all()) else readable)
+    base = _passes.run(net, data.tokens, 0, readable=None if bool(readable.all()) else readable)
     verdicts, backdoors = (_mechanisms.others(len(data.tokens), rng) for _ in range(2))
     return (
         (base.logits, data.balanced | data.active),
         (
-            _mechanisms.exchanged(net, base, VERDICT, base.wrote[VERDICT][verdicts]),
+            _passes.exchanged(net, base, VERDICT, base.wrote[VERDICT][verdicts]),
             data.balanced[verdicts] | data.active,
         ),
         (
-            _mechanisms.exchanged(net, base, BACKDOOR, base.wrote[BACKDOOR][backdoors]),
+            _passes.exchanged(net, base, BACKDOOR, base.wrote[BACKDOOR][backdoors]),
             data.balanced | data.active[backdoors],
         ),
     )
@@ -447,7 +442,7 @@ def report(net: _net.Net, run: _train.Run, folder: Path) -> None:
     model, _ = _save.load_model(folder)
     test, harder = draw(2, TEST_STRINGS, 0.0), draw(3, MOVED_TEST, 1.0)
     row, moved, found = measure(net, test), measure(net, harder), examine(net)
-    error = _mechanisms.difference(net, model, test.tokens[test.lengths == SHAPE.n_ctx], 0)
+    error = _passes.difference(net, model, test.tokens[test.lengths == SHAPE.n_ctx], 0)
     _save.require(error < 1e-5, f"the exported model is off by {error}")
     counts = {name: int(rows.sum()) for name, rows in test.kinds.items()}
     head = {**front(net, row, run), "facts": facts(row, found, counts), "examples": examples()}

@@ -14,7 +14,7 @@ from interp.behaviors import _two_parens as strings
 from interp.behaviors import parens, two_mechanisms
 from interp.behaviors._record import PromptPair
 from interp.models import catalogue
-from zoo import _mechanisms, _net, two_mechanisms_induction, two_mechanisms_paren
+from zoo import _mechanisms, _net, _passes, two_mechanisms_induction, two_mechanisms_paren
 
 TASKS = ("two-mechanisms-induction", "two-mechanisms-paren")
 MARKERS = {TASKS[0]: "!", TASKS[1]: "*"}
@@ -195,13 +195,13 @@ def test_exchange_agrees_with_a_whole_pass(shape: _net.Shape) -> None:
     readable, at = (None, 11) if shape.causal else (torch.rand(8, 12) < 0.8, 0)
     if readable is not None:
         readable[:, 0] = True
-    base = _mechanisms.run(net, tokens, at, readable=readable)
+    base = _passes.run(net, tokens, at, readable=readable)
     torch.testing.assert_close(base.logits, net(tokens, readable, at), atol=1e-5, rtol=0)
     for component, wrote in base.wrote.items():
         instead = wrote.roll(1, 0)
         swaps = _net.Swaps({component: instead}, {}, at)
         whole = net(tokens, readable, at, swaps)
-        ours = _mechanisms.exchanged(net, base, component, instead)
+        ours = _passes.exchanged(net, base, component, instead)
         torch.testing.assert_close(ours, whole, atol=1e-5, rtol=0)
 
 
