@@ -15,7 +15,7 @@ Stream = Float[Tensor, "row pos d_model"]
 def head_out(
     lean: Lean,
     place: tuple[int, int],
-    streams: tuple[Stream, Stream, Stream],
+    streams: tuple[Tensor, Tensor, Tensor],
     dest: Int[Tensor, "dest"],
     *,
     seen: Bool[Tensor, "row src"] | None = None,
@@ -26,8 +26,8 @@ def head_out(
     Args:
         lean: The model.
         place: Layer and head.
-        streams: What its queries, keys and values read, before the norm: queries at ``dest``, keys
-            and values at all positions from 0 on.
+        streams: What its queries, keys and values read, before the norm, ``[row, pos, d_model]``:
+            queries at ``dest``, keys and values at all positions from 0 on.
         dest: Positions that ask.
         seen: Positions that are no padding, or None: all.
         term: "prev" or "self": only what is read at the position before, or at the same.

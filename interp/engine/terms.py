@@ -55,6 +55,7 @@ class Terms:
     _kept: dict[Key, dict[str, Tensor]] = field(default_factory=dict)
     _at: dict[Key, dict[int, int]] = field(default_factory=dict)
     _padded: bool = False
+    _beyond: int = 0
 
     def __post_init__(self) -> None:
         """Read the model's layers; refuse one whose writers do not add up."""
@@ -110,18 +111,28 @@ class Terms:
         return tuple(p % self.width for p in where)
 
     def seen(self, rows: Int[Tensor, "entry"]) -> Bool[Tensor, "entry pos"] | None:
-        """Return which positions of some inputs are no padding; None where none is padded."""
-        if not self._padded:
+        """Return which positions of some inputs are no padding; None where all are as long."""
+        if int(self.lengths.min()) == self.width:
             return None
         seen = torch.arange(self.width) < self.lengths[rows, None]
         return seen.to(self.model.device)
 
     def get(
-        self, key: Key, rows: Int[Tensor, "entry"], where: Where
+        self, key: Key, rows: Int[Tensor, "entry"], where: Where, *, hidden: bool = False
     ) -> Float[Tensor, "entry pos d_model"]:
-        """Gather what was kept; without rows note what will be wanted."""
+        """Gather what was kept; without rows note what will be wanted.
+
+        Args:
+            key: What.
+            rows: Of which inputs.
+            where: At which positions.
+            hidden: Whether positions beyond an input's end will be masked: there is nothing there
+                then, and the inputs need not be padded.
+        """
         if not len(rows):
             self.wanted.setdefault(key, set()).update([READ] if where == READ else where)
+            if where != READ and not hidden:
+                self._beyond = max(self._beyond, *where, 0)
             n = 1 if where == READ else len(where)
             d_model = self.model.info.d_model
             return torch.zeros(0, n, d_model, dtype=self.lean.dtype, device=self.model.device)
@@ -150,12 +161,15 @@ class Terms:
         missing = self._missing()
         if not missing:
             return
-        self._padded = self._padded or self._needs_padding(missing)
+        if self._needs_padding() and not self._padded:
+            self._padded = True
+            missing = {key: places | self._places(key) for key, places in missing.items()}
+            missing |= {key: self._places(key) for key in self._kept if key not in missing}
         for key, places in missing.items():
             self._make_room(key, places)
         keep = _components(missing)
         for rows, ids in self._batches():
-            seen = self.seen(rows)
+            seen = self.seen(rows) if self._padded else None
             found = trace(self.model, ids, self.read, keep, seen=seen)
             for key in missing:
                 self._save(key, rows, found)
@@ -165,18 +179,19 @@ class Terms:
         """Return what is wanted and not kept; what is kept of the same key is computed again."""
         missing: dict[Key, set[int | str]] = {}
         for key, places in self.wanted.items():
-            have = set[int | str](self._at.get(key, ())) | ({READ} & set(self._kept.get(key, ())))
+            have = self._places(key)
             if not places <= have:
                 missing[key] = places | have
         self.wanted.clear()
         return missing
 
-    def _needs_padding(self, missing: dict[Key, set[int | str]]) -> bool:
+    def _places(self, key: Key) -> set[int | str]:
+        """Return the positions at which something is kept."""
+        return set[int | str](self._at.get(key, ())) | ({READ} & set(self._kept.get(key, ())))
+
+    def _needs_padding(self) -> bool:
         shortest = int(self.lengths.min())
-        if shortest == self.width:
-            return False
-        numbers = [p for places in missing.values() for p in places if isinstance(p, int)]
-        if max(numbers, default=0) < shortest:
+        if self._beyond < shortest:
             return False
         if self.lean.causal or self.pad is None:
             raise BadInput(
@@ -191,7 +206,7 @@ class Terms:
         numbers = sorted(p for p in places if isinstance(p, int))
         shape = (self.n, len(numbers), self.model.info.d_model)
         like = {"dtype": self.lean.dtype, "device": self.model.device}
-        self._kept[key] = {"at": torch.empty(shape, **like)}
+        self._kept[key] = {"at": torch.zeros(shape, **like)}
         self._at[key] = {p: i for i, p in enumerate(numbers)}
         if READ in places:
             self._kept[key]["read"] = torch.empty(shape[0], 1, shape[2], **like)
@@ -214,9 +229,11 @@ class Terms:
 
     def _save(self, key: Key, rows: Int[Tensor, "entry"], found: Trace) -> None:
         values = self._values(key, found)
-        kept, numbers = self._kept[key], list(self._at[key])
-        if numbers:
-            kept["at"][rows] = values[:, numbers].to(self.lean.dtype)
+        kept, n = self._kept[key], values.shape[1]
+        there = [(column, p) for p, column in self._at[key].items() if p < n]
+        if there:
+            columns, numbers = map(list, zip(*there, strict=True))
+            kept["at"][rows[:, None], torch.tensor(columns)] = values[:, numbers]
         if "read" in kept:
             kept["read"][rows] = values[:, [found.read]].to(self.lean.dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -86,6 +86,20 @@ class Inputs:
     def read_by_expressions(self) -> expressions.Inputs:
         """What expressions read."""
         return expressions.Inputs(self.ids, self.lengths, self.names, self.columns)
+
+    def first(self, n: int) -> Inputs:
+        """Return the first ``n`` inputs."""
+        if n >= len(self):
+            return self
+        return replace(
+            self,
+            ids=self.ids[:n, : int(self.lengths[:n].max())],
+            lengths=self.lengths[:n],
+            labels=self.labels[:n],
+            foils=self.foils[:n],
+            columns={name: of[:n] for name, of in self.columns.items()},
+            held_out=None if self.held_out is None else self.held_out[:n],
+        )
 
     def values(self, hypothesis: Hypothesis) -> dict[str, Values]:
         """Return the value of every feature that a hypothesis defines; floats in their bins.

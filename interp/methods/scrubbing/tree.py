@@ -108,11 +108,13 @@ class Scrubber:
                 if term in self._asked and Term(*_key(term), "part") not in self._parts:
                     self._split(term, rewrite)
 
-    def get(self, key: Key, rows: Int[Tensor, "entry"], where: Where) -> Values:
-        """Gather a term, a part of one, or a stream."""
+    def get(
+        self, key: Key, rows: Int[Tensor, "entry"], where: Where, *, hidden: bool = False
+    ) -> Values:
+        """Gather a term, a part of one, or a stream; see ``Terms.get``."""
         of = key[1]
         if isinstance(of, int) or not of.part:
-            return self.terms.get(key, rows, where)
+            return self.terms.get(key, rows, where, hidden=hidden)
         places = [where] if where == READ else list(where)
         if not len(rows):
             self._asked.setdefault(of.whole, set()).update(places)
@@ -208,11 +210,15 @@ class _Call:
             where = self._terms.normal((self._terms.read,))
         n = self._terms.width if not lean.causal else max(int(p) for p in where) + 1
         everywhere = tuple(range(n))
-        streams = (
-            self._input(node, reader, where, "q"),
-            self._input(node, reader, everywhere, "k"),
-            self._input(node, reader, everywhere, "v"),
-        )
+        if slots_of(node) == ("",):
+            one = self._input(node, reader, everywhere, "")
+            streams = one[:, list(where)], one, one
+        else:
+            streams = (
+                self._input(node, reader, where, "q"),
+                self._input(node, reader, everywhere, "k"),
+                self._input(node, reader, everywhere, "v"),
+            )
         dest = torch.tensor(where, device=self.of.model.device)
         seen = self._terms.seen(self._mask(node))
         if seen is not None:
@@ -265,7 +271,10 @@ class _Call:
         """Return the input that a node has in the run of its unimportant rest."""
         other = self.draws.other[node.id]
         if not isinstance(other, dict):
-            return self.of.get(("stream", reader), torch.from_numpy(other), where)
+            # Heads attend to nothing beyond the end of that input, unless told otherwise.
+            hidden = _is_heads(node) and all(child.site != MASK for child in node.children)
+            rows = torch.from_numpy(other)
+            return self.of.get(("stream", reader), rows, where, hidden=hidden)
         mine = slot if slots_of(node) != ("",) else ""
         info = self.of.model.info
         outs = [
@@ -382,6 +391,10 @@ class _Call:
             instead = self._out(child, {"": rows}, where)
             stream = _add(stream, places, where, self._value(child, reader, where) - instead)
         return stream
+
+
+def _is_heads(node: Node) -> bool:
+    return any(term.kind == "head" for term in parse_terms(node.site))
 
 
 def _index(where: Where, at: Where) -> list[int]:

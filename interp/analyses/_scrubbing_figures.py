@@ -1,0 +1,310 @@
+"""How a test of a hypothesis is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from interp.explanations.hypothesis import SEPARATE, SHARED
+from interp.explanations.words import label, sentence
+from interp.figures import estimates
+from interp.figures.named import NamedFigure
+from interp.figures.scale import Band, Mark, scale
+from interp.figures.waterfall import Step, waterfall
+from interp.methods.scrubbing import nulls
+from interp.methods.scrubbing.intervals import spread
+from interp.methods.scrubbing.nulls import rank
+from interp.scores import Absent, Interval
+
+if TYPE_CHECKING:
+    from interp.analyses._scrubbing_result import Result
+
+_FLOORS = {
+    "shuffled": "shuffled answers",
+    "constant": "best constant guess",
+    "empty, one draw for all": "nothing claimed, one draw for all",
+    "empty, separate draws": "nothing claimed, separate draws",
+    "what is named exchanged": "what is named exchanged",
+    "rest at zero": "the rest at zero",
+    "rest at mean": "the rest at its mean",
+}
+_WORSE = 0.1
+"""Change of a loss, in nats, from which an input counts as changed."""
+_WORST = 12
+_POINTS = 60
+
+
+def figures(result: Result, bounds: Interval | Absent) -> list[NamedFigure]:
+    """Draw the scale; then claims, decodable and used, the estimate, inputs, slices, bits."""
+    if not np.isfinite(result.loss):
+        return [_scale(result, bounds)]
+    every = [_scale(result, bounds), _claims(result), _used(result), _running(result)]
+    every += [_against(result), _changes(result), _slices(result)]
+    return [one for one in every if one is not None]
+
+
+def _scale(result: Result, bounds: Interval | Absent) -> NamedFigure:
+    found = result.found
+    anchors = [Mark("the model", result.model), Mark("shuffled answers", result.shuffled)]
+    anchors.append(Mark("best constant guess", result.constant))
+    anchors += [
+        Mark(_FLOORS[one.name], one.loss)
+        for one in found.floors
+        if one.name not in ("shuffled", "constant") and one.loss is not None
+    ]
+    leaking = set(found.budget.leaking_nodes)
+    nodes = {node.id: (node, above) for node, above in result.claimed.nodes()}
+    versions = [
+        Mark(
+            f"without {label(*nodes[one.node])}",
+            one.loss,
+            (one.low, one.high),
+            "its feature lets the label through, alone or with others",
+        )
+        for one in found.without
+        if one.node in leaking
+    ]
+    bands = [_band(nulls.SITES, found.sites, result)]
+    if not found.no_features:
+        bands.append(_band(nulls.FEATURES, found.features, result))
+    drawn = scale(
+        result.loss,
+        (bounds.low, bounds.high) if isinstance(bounds, Interval) else None,
+        anchors,
+        bands,
+        unit="nats",
+        title_of_x="mean cross-entropy loss, nats (lower is better)",
+        versions=versions,
+        percent=(Mark("shuffled answers", result.shuffled), Mark("the model", result.model)),
+    )
+    return NamedFigure("scale", "What the number means", _caption(result), drawn)
+
+
+def _band(name: str, values: np.ndarray, result: Result) -> Band:
+    done = values[np.isfinite(values[:, 0]), 0]
+    note = ""
+    if len(done) and np.isfinite(result.loss):
+        place, of = rank(result.loss, done, larger_is_better=False)
+        note = f"rank {place} of {of}"
+    return Band(name, done, note)
+
+
+def _caption(result: Result) -> str:
+    graph = result.claimed.graph
+    others = {SHARED: "one random input for all", SEPARATE: "a random input of its own for each"}
+    how = others.get(graph.other, "as in the model" if graph.other == "exact" else graph.other)
+    found = result.found
+    said = [
+        f"{len(result.refs):,} references ({result.references}), {result.drawn_from:,} inputs to "
+        f"draw from; what is not named at the logits: {how}.",
+        f"Inputs: {result.inputs}",
+    ]
+    if result.claimed.swap_prob < 1:
+        said.append(f"Exchanges are made with probability {result.claimed.swap_prob:g}.")
+    budget = found.budget
+    said.append(
+        f"Bits let through: {budget.channel_bits:.2f} by the nodes' classes, "
+        f"{budget.structure_bits:.1f} to name the sites; {budget.joint_label_bits:.2f} of the "
+        f"label's {budget.label_bits:.2f} bits pass in {budget.joint_classes:,} joint classes."
+    )
+    said += [found.no_features and f"No null of random features: {found.no_features}."]
+    said += [*budget.warnings, budget.unsearched]
+    return " ".join(part for part in said if part)
+
+
+def _claims(result: Result) -> NamedFigure | None:
+    from interp.analyses._scrubbing_words import claim_in_words
+
+    steps = [
+        Step(
+            claim_in_words(result.claimed, one),
+            one.before,
+            one.after,
+            (one.low, one.high),
+            depth=one.depth,
+            node=one.node,
+        )
+        for one in result.found.claims
+    ]
+    if not steps:
+        return None
+    title = "mean cross-entropy loss, nats"
+    return NamedFigure(
+        "claims",
+        "Which claim costs how much?",
+        "Claims are made one after another, from the logits down; what is not claimed yet stays as "
+        "in the model. Costs depend on this order and add up to the whole; 95 % intervals, paired "
+        "by reference and draw. Click a bar for its node.",
+        waterfall(steps, unit="nats", title=title),
+        selectable=True,
+        texts=tuple(
+            (label(node, above), sentence(node, above)) for node, above in result.claimed.nodes()
+        ),
+    )
+
+
+def _used(result: Result) -> NamedFigure | None:
+    nodes = {node.id: (node, above) for node, above in result.claimed.nodes()}
+    more = {one.node: one for one in result.found.without}
+    rows = [
+        estimates.Claim(
+            f"{probe.feature} at {label(*nodes[probe.node])}",
+            probe.accuracy,
+            probe.majority,
+            probe.tokens,
+            (probe.low, probe.high),
+            more[probe.node].more,
+            (more[probe.node].more_low, more[probe.node].more_high),
+        )
+        for probe in result.found.probes
+        if probe.node in more
+    ]
+    if not rows:
+        return None
+    said = "; ".join(
+        f"{label(*nodes[one.node])}: {one.reason}" for one in result.found.not_probed[:4]
+    )
+    return NamedFigure(
+        "used",
+        "Decodable, and used?",
+        "Left: how often a linear probe of the site finds the feature on inputs that it was not "
+        "trained on, beside the most frequent class and the same probe on tokens alone. Right: how "
+        "much the loss rises when the node is left out of the hypothesis."
+        + (f" Not probed: {said}." if said else ""),
+        estimates.used_and_decodable(rows, title="rise of the loss without the node, nats"),
+    )
+
+
+def _running(result: Result) -> NamedFigure:
+    """Draw the estimate as references came in, in the order of the computation."""
+    done = result.found.measured.loss
+    flat = done[np.isfinite(done)]
+    at = np.unique(np.linspace(min(20, len(flat)), len(flat), _POINTS).astype(int))
+    total, square = np.cumsum(flat), np.cumsum(flat**2)
+    mean = total[at - 1] / at
+    sd = np.sqrt(np.maximum(square[at - 1] / at - mean**2, 0) / at)
+    # Behind the first draw of all references those of one reference depend on each other.
+    both = spread(done[:, np.isfinite(done).all(0)]) if len(flat) == done.size else None
+    if both is not None:
+        refs, draws = np.minimum(at, done.shape[1]), np.maximum(at / done.shape[1], 1)
+        late = at > done.shape[1]
+        sd[late] = np.sqrt(both.inputs / refs + both.draws / (refs * draws))[late]
+    marks = [Mark("the model", result.model), Mark("best constant guess", result.constant)]
+    marks.append(Mark("shuffled answers", result.shuffled))
+    return NamedFigure(
+        "running",
+        "The estimate as it came in",
+        "References in their order, then further draws of all of them."
+        + _parts_of_variance(result),
+        estimates.running(
+            at,
+            mean,
+            mean - 1.96 * sd,
+            mean + 1.96 * sd,
+            marks=marks,
+            title="mean loss so far, nats",
+        ),
+    )
+
+
+def _parts_of_variance(result: Result) -> str:
+    done = result.found.measured.loss
+    if not np.isfinite(done).all() or len(done) < 2 or done.shape[1] < 2:
+        return ""
+    parts = spread(done)
+    of_inputs = parts.inputs / done.shape[1]
+    of_draws = parts.draws / done.size
+    more = "inputs" if of_inputs > of_draws else "draws"
+    return (
+        f" Of the estimate's variance {of_inputs:.2g} come from inputs and {of_draws:.2g} from "
+        f"draws (nats²): more {more} would narrow the interval most."
+    )
+
+
+def _against(result: Result) -> NamedFigure | None:
+    done = result.found.measured.complete
+    diff, own = result.found.measured.diff, result.found.measured.model[2]
+    seen = np.isfinite(diff).any(0) & np.isfinite(own)
+    if not seen.any() or not done.loss.size:
+        return None
+    shown = result.shown[seen[result.shown]]
+    mean, sd = np.nanmean(diff[:, shown], 0), np.nanstd(diff[:, shown], 0)
+    drawn = estimates.against(
+        own[shown],
+        mean,
+        sd,
+        [result.names[i] if result.names[i] else str(i) for i in result.labels[shown]],
+        ["".join(result.shown_tokens[i]) for i in np.flatnonzero(seen[result.shown])],
+        titles=("the model's logit difference", "scrubbed logit difference, mean over draws"),
+    )
+    gap = done.of("gap")
+    return NamedFigure(
+        "against",
+        "Input by input",
+        f"Logit of the right answer minus that of the foil; {len(shown)} of {len(own):,} "
+        f"references, half of them those that lose most. Over all: mean change "
+        f"{np.nanmean(gap):.2f} logits, KL(model ‖ scrubbed) {done.kl.mean():.2f} nats, accuracy "
+        f"{done.right.mean():.3f} (model {done.model[1].mean():.3f}).",
+        drawn,
+    )
+
+
+def _changes(result: Result) -> NamedFigure | None:
+    done = result.found.measured.complete
+    if not done.loss.size:
+        return None
+    change = done.loss.mean(0) - done.model[0]
+    order = np.argsort(-(np.nan_to_num(result.found.measured.loss).mean(0)), kind="stable")
+    places = {int(ref): i for i, ref in enumerate(result.shown)}
+    worst = [int(ref) for ref in order if int(ref) in places][:_WORST]
+    return NamedFigure(
+        "changes",
+        "Where it fails",
+        f"Change of each reference's loss, draws averaged. A mean near the model's may hide inputs "
+        f"that get worse and others that get better: they are counted from {_WORSE} nats on.",
+        estimates.changes(change, delta=_WORSE, title="change of the loss, nats (> 0 is worse)"),
+        texts=tuple((f"#{ref}", one_input(result, ref)) for ref in worst),
+    )
+
+
+def one_input(result: Result, ref: int) -> str:
+    """Say what happens to one reference."""
+    found = result.found.measured
+    places = np.flatnonzero(result.shown == ref)
+    text = "".join(result.shown_tokens[places[0]]) if len(places) else f"input {ref}"
+    name = result.names[result.labels[ref]] or str(result.labels[ref])
+    return (
+        f"{text}: right is {name}; loss {np.nanmean(found.loss[:, ref]):.2f} nats scrubbed, "
+        f"{found.model[0, ref]:.2g} in the model."
+    )
+
+
+def _slices(result: Result) -> NamedFigure | None:
+    done = result.found.measured
+    if not np.isfinite(done.loss).all():
+        return None
+    rows: list[tuple[str, str]] = []
+    marks: list[Mark] = []
+    for name, members in zip(result.slice_names, result.slices, strict=True):
+        if members.sum() < 2:
+            continue
+        loss, right = done.loss[:, members], done.right[:, members]
+        half = 1.96 * float(loss.mean(0).std(ddof=1)) / np.sqrt(members.sum())
+        mean = float(loss.mean())
+        marks.append(Mark(f"{name} ({members.sum():,})", mean, (mean - half, mean + half)))
+        rows.append((name, f"accuracy {right.mean():.3f}, loss {mean:.3f} nats"))
+    return NamedFigure(
+        "slices",
+        "By kinds of inputs",
+        "Mean loss of the references that have each property, 95 % intervals.",
+        scale(
+            result.loss,
+            None,
+            [Mark("the model", result.model), Mark("best constant guess", result.constant)],
+            unit="nats",
+            title_of_x="mean cross-entropy loss, nats (lower is better)",
+            versions=marks,
+        ),
+        texts=tuple(rows),
+    )

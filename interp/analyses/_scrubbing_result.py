@@ -1,0 +1,195 @@
+"""What a test of a hypothesis finds, and how it is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from interp.analyses import _scrubbing_figures as drawn
+from interp.explanations.hypothesis import Hypothesis
+from interp.explanations.words import label, sentence
+from interp.figures.named import NamedFigure
+from interp.methods.scrubbing import nulls
+from interp.methods.scrubbing.found import Found
+from interp.methods.scrubbing.intervals import of_mean, percentile, spread
+from interp.scores import Absent, Anchor, Interval, Null, Score
+
+SHOWN = 400
+"""References whose text is kept: half of them those that lose most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A hypothesis tested.
+
+    Attributes:
+        hypothesis: Canonical JSON.
+        inputs: How the inputs are drawn.
+        references: "all" or "held-out".
+        drawn_from: Number of inputs that stand for each other.
+        refs: Numbers of the references among them.
+        labels: Right output of each reference.
+        names: Names of outputs.
+        shown: References whose text is kept, by their place among the references.
+        shown_tokens: Their tokens.
+        slice_names: Properties of inputs.
+        slices: Which references have each.
+        found: Everything that was computed.
+    """
+
+    hypothesis: str
+    inputs: str
+    references: str
+    drawn_from: int
+    refs: Int[np.ndarray, "ref"]
+    labels: Int[np.ndarray, "ref"]
+    names: tuple[str, ...]
+    shown: Int[np.ndarray, "some"]
+    shown_tokens: tuple[tuple[str, ...], ...]
+    slice_names: tuple[str, ...]
+    slices: Bool[np.ndarray, "slice ref"]
+    found: Found
+
+    @property
+    def claimed(self) -> Hypothesis:
+        """The hypothesis."""
+        return _read(self.hypothesis)
+
+    @cached_property
+    def loss(self) -> float:
+        """Mean loss of the scrubbed runs in nats; NaN before the first."""
+        done = self.found.measured.complete.loss
+        return float(done.mean()) if done.size else float("nan")
+
+    @property
+    def model(self) -> float:
+        """Mean loss of the model."""
+        return float(self.found.measured.model[0].mean())
+
+    @property
+    def shuffled(self) -> float:
+        """Mean loss of answers of other inputs."""
+        return float(self.found.shuffled.mean())
+
+    @property
+    def constant(self) -> float:
+        """Mean loss of the best constant guess."""
+        return float(self.found.constant.mean())
+
+    def share(self, loss: float) -> float:
+        """Return how far a loss is on the way from shuffled answers (0) to the model (1)."""
+        return (self.shuffled - loss) / (self.shuffled - self.model)
+
+    @property
+    def recovered(self) -> float:
+        """How far the scrubbed loss is on the way from shuffled answers to the model."""
+        return self.share(self.loss)
+
+    @property
+    def of_constant(self) -> float:
+        """How far the best constant guess is."""
+        return self.share(self.constant)
+
+
+@lru_cache(maxsize=64)
+def _read(text: str) -> Hypothesis:
+    return Hypothesis.model_validate_json(text)
+
+
+def loss_interval(result: Result) -> Interval | Absent:
+    """Return the interval of the mean scrubbed loss; the same each time."""
+    done = result.found.measured.complete.loss
+    if not done.size:
+        return Absent("nothing is computed yet")
+    return of_mean(done, np.random.default_rng(0))
+
+
+def scores(result: Result) -> list[Score]:
+    """Return the loss recovered, from shuffled answers and from the best constant guess."""
+    if not np.isfinite(result.loss) or result.found.measured.done < 1:
+        return []
+    nothing = Absent("the hypothesis was written down, not searched for on these inputs")
+    held = Absent("all references are held out") if result.references == "held-out" else nothing
+    made = []
+    for name, floor, other, drawn_from in (
+        ("shuffled answers", result.found.shuffled, "best constant guess", "sites"),
+        ("best constant guess", result.found.constant, "shuffled answers", "features"),
+    ):
+        low = float(floor.mean())
+        if low <= result.model:
+            continue
+
+        def share(loss: float, low: float = low) -> float:
+            return (low - loss) / (low - result.model)
+
+        beside = result.constant if other == "best constant guess" else result.shuffled
+        made.append(
+            Score(
+                name=f"loss recovered, from {name} to the model",
+                value=share(result.loss),
+                unit="of the way",
+                n=len(result.refs),
+                floor=Anchor(name, 0.0),
+                ceiling=Anchor("the model", 1.0),
+                constant=Anchor(other, share(beside)),
+                null=_null(result, drawn_from, share),
+                interval=_share_interval(result, floor),
+                held_out=held,
+            )
+        )
+    return made
+
+
+def _null(result: Result, which: str, share: Any) -> Null | Absent:
+    values = getattr(result.found, which)[:, 0]
+    values = values[np.isfinite(values)]
+    if which == "features" and result.found.no_features:
+        return Absent(result.found.no_features)
+    if not len(values):
+        return Absent("no random hypotheses were asked for")
+    name = nulls.SITES if which == "sites" else nulls.FEATURES
+    low, median, high = np.quantile([share(v) for v in values], [0.05, 0.5, 0.95])
+    return Null(name, float(low), float(median), float(high), len(values))
+
+
+def _share_interval(result: Result, floor: np.ndarray) -> Interval | Absent:
+    done = result.found.measured.complete
+    shared = spread(done.loss).shared / len(done.loss)
+    return percentile(
+        lambda loss, low, model: (low - loss) / (low - model),
+        done.loss.mean(0),
+        floor,
+        done.model[0],
+        rng=np.random.default_rng(0),
+        shared=shared,
+    )
+
+
+def figures(result: Result) -> list[NamedFigure]:
+    """Draw the scale, what each claim costs, the running estimate, and where it fails."""
+    return drawn.figures(result, loss_interval(result))
+
+
+def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure]] | None:
+    """Say more about a clicked claim or input."""
+    if "node" in cell:
+        nodes = {node.id: (node, above) for node, above in result.claimed.nodes()}
+        if cell["node"] not in nodes:
+            return None
+        node, above = nodes[cell["node"]]
+        budget = next((b for b in result.found.budget.nodes if b.node == node.id), None)
+        said = sentence(node, above)
+        if budget is not None:
+            said += (
+                f" {label(node, above)}: {budget.classes} classes of inputs, the smallest with "
+                f"{budget.smallest}; {budget.own_bits:.2f} bits pass, {budget.label_bits:.2f} of "
+                f"them about the label."
+            )
+        return said, []
+    if "ref" in cell:
+        return drawn.one_input(result, int(cell["ref"])), []
+    return None

@@ -1,0 +1,155 @@
+"""Floors of the scale: what is lost when a hypothesis is not even tried (torch-free but for runs).
+
+``shuffled``: each reference gets the model's answer on another input; the mean over all pairs, not
+a sample. ``constant``: the best answer that ignores the input, the shares of the labels.
+``disabled``: what the hypothesis names is exchanged together, and the rest stays. ``zero`` and
+``mean``: the rest is nothing, or its mean, and what the hypothesis names stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from interp.engine.terms import READ, Terms
+from interp.explanations.hypothesis import ANY, EXACT, SHARED, Hypothesis, Node
+from interp.explanations.terms import ROOT, STREAM, Term, parse_terms, terms_of
+from interp.methods.scrubbing.measure import (
+    Logits,
+    Measured,
+    Outputs,
+    References,
+    log_softmax,
+    measured,
+)
+
+PerRef = Float[np.ndarray, "ref"]
+_PARTNERS = 16
+"""Others that each reference is compared with where not all pairs are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Floor:
+    """A floor on every metric, one number a reference; NaN where it has none."""
+
+    name: str
+    loss: PerRef
+    accuracy: PerRef
+    kl: PerRef
+    gap: PerRef
+
+    def of(self, metric: str) -> PerRef:
+        """Return one of ``METRICS``."""
+        found: PerRef = getattr(self, metric)
+        return found
+
+
+def shuffled(refs: References, pool: Logits, rng: np.random.Generator) -> Floor:
+    """Return what the model's answers on all inputs of the pool give, in place of its own.
+
+    Exact for loss, accuracy and KL; the change of the logit difference over some random others.
+    """
+    table = -log_softmax(pool)
+    loss_of, answered = table.mean(0), np.bincount(pool.argmax(-1), minlength=pool.shape[1])
+    own = log_softmax(refs.logits)
+    kl = (np.exp(own) * (own + loss_of)).sum(-1)
+    others = rng.integers(len(pool), size=(_PARTNERS, len(refs)))
+    at, theirs = np.arange(len(refs)), pool[others]
+    diff = theirs[:, at, refs.labels] - theirs[:, at, refs.foils]
+    gap = np.where(refs.foils < 0, np.nan, np.abs(diff - refs.model[2]).mean(0))
+    right = answered[refs.labels] / len(pool)
+    return Floor("shuffled", loss_of[refs.labels], right, kl, gap)
+
+
+def constant(refs: References, labels: Outputs, pool: Logits) -> Floor:
+    """Return the best answers that ignore the input.
+
+    For the loss and accuracy that is each output with its share among the labels, for KL the mean
+    of the model's probabilities.
+    """
+    share = np.bincount(labels, minlength=pool.shape[1]) / len(labels)
+    own = log_softmax(refs.logits)
+    mean = np.log(np.exp(log_softmax(pool)).mean(0))
+    kl = (np.exp(own) * (own - mean)).sum(-1)
+    right = (refs.labels == share.argmax()).astype(float)
+    nothing = np.full(len(refs), np.nan)
+    return Floor("constant", -np.log(share[refs.labels]), right, kl, nothing)
+
+
+def floor_of(name: str, found: Measured) -> Floor:
+    """Return measured runs, draws averaged, as a floor."""
+    parts = [found.of(metric).mean(0) for metric in ("loss", "accuracy", "kl", "gap")]
+    return Floor(name, *parts)
+
+
+def disabled(hypothesis: Hypothesis) -> Hypothesis | None:
+    """Return the hypothesis under which what is named at the logits is exchanged, and only that.
+
+    None where nothing is named there.
+    """
+    named = [child for child in hypothesis.graph.children if parse_terms(child.site)]
+    if not named:
+        return None
+    site = "+".join(child.site for child in named)
+    node = Node(id="disabled", site=site, agree=ANY)
+    graph = Node(site=ROOT, agree=EXACT, other=EXACT, children=(node,))
+    return Hypothesis(graph=graph)
+
+
+def empty(other: str = SHARED) -> Hypothesis:
+    """Return the hypothesis that nothing matters."""
+    return Hypothesis(graph=Node(site=ROOT, agree=EXACT, other=other))
+
+
+def ablated(
+    hypothesis: Hypothesis, cache: Terms, refs: References
+) -> Mapping[str, Measured] | None:
+    """Measure the model with everything zero, or at its mean, that the hypothesis does not name.
+
+    What is named directly below the logits stays as it is; None where the hypothesis says that the
+    rest is not under test.
+
+    Cost: gathers of all terms at the position read; one unembedding each.
+    """
+    graph, info = hypothesis.graph, cache.model.info
+    if graph.other == EXACT or any(child.site == STREAM for child in graph.children):
+        return None
+    named = {term.whole for child in graph.children for term in parse_terms(child.site)}
+    rest = [term for term in terms_of(info) if term not in named]
+    read = cache.normal(READ)
+    whole = cache.get(("stream", cache.last), torch.from_numpy(refs.rows), read)[:, 0]
+    outs: dict[str, Measured] = {}
+    everyone = torch.arange(cache.n)
+    without = whole
+    means = torch.zeros_like(whole[:1])
+    for term in rest:
+        without = without - cache.get(("term", term), torch.from_numpy(refs.rows), read)[:, 0]
+        means = means + cache.get(("term", term), everyone, read).mean(0)
+    for name, stream in (("zero", without), ("mean", without + means)):
+        logits = cache.lean.outputs(stream, None).double().cpu().numpy()
+        outs[name] = measured(refs, [logits])
+    return outs
+
+
+def want_ablated(hypothesis: Hypothesis, cache: Terms) -> None:
+    """Note in the cache what ``ablated`` will gather."""
+    nobody, read = torch.empty(0, dtype=torch.long), cache.normal(READ)
+    cache.get(("stream", cache.last), nobody, read)
+    for term in terms_of(cache.model.info):
+        cache.get(("term", Term(term.kind, term.layer, term.head)), nobody, read)
+
+
+__all__ = [
+    "Floor",
+    "ablated",
+    "constant",
+    "disabled",
+    "empty",
+    "floor_of",
+    "shuffled",
+    "want_ablated",
+]

@@ -1,0 +1,165 @@
+"""Random explanations of the same size: the same features elsewhere, or other features there.
+
+A score says something only where random hypotheses do not reach it as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from interp import expressions
+from interp.errors import InterpError
+from interp.explanations.hypothesis import Feature, Hypothesis, Near, Node
+from interp.explanations.terms import ROOT, Term, parse_terms, terms_of
+from interp.methods.scrubbing.classes import Classes
+from interp.methods.scrubbing.draws import reader_of
+from interp.methods.scrubbing.inputs import Inputs
+from interp.models.info import ModelInfo
+
+SITES = "same features on random sites"
+FEATURES = "random features of the data on the same sites"
+_TRIES = 100
+_MOST_TOKENS = 8
+_MOST_POSITIONS = 8
+_FEWEST_MEMBERS = 4
+"""Mean members of a class below which a feature is no feature of the data but a name of inputs."""
+
+
+def at_random_sites(
+    hypothesis: Hypothesis, model: ModelInfo, rng: np.random.Generator
+) -> Hypothesis:
+    """Return the hypothesis with every term exchanged for a random one that can stand there.
+
+    The tree, features, positions and inputs of heads stay. Siblings get different terms. The
+    hypothesis itself can come out by chance.
+    """
+    graph = _moved(hypothesis.graph, 2 * model.n_layers, model, rng)
+    return hypothesis.model_copy(update={"graph": graph, "rewrites": ()})
+
+
+def _moved(node: Node, limit: int, model: ModelInfo, rng: np.random.Generator) -> Node:
+    """Choose terms for the children of a node, which reads what is written before ``limit``."""
+    for _ in range(_TRIES):
+        children: list[Node] = []
+        taken: set[tuple[Term, str]] = set()
+        for child in node.children:
+            found = _placed(child, limit, taken, model, rng)
+            if found is None:
+                break
+            taken |= {(term, child.into or "") for term in parse_terms(found.site)}
+            children.append(found)
+        else:
+            return node.model_copy(update={"children": tuple(children)})
+    return node
+
+
+def _placed(
+    node: Node,
+    limit: int,
+    taken: set[tuple[Term, str]],
+    model: ModelInfo,
+    rng: np.random.Generator,
+) -> Node | None:
+    """Put a node on random terms; None where there is no room."""
+    own = parse_terms(node.site)
+    if not own:
+        return _moved(node, limit, model, rng)
+    heads = node.attn_term or any(child.into or child.site == "mask" for child in node.children)
+    used = {term for term, slot in taken if slot in ("", node.into or "") or not node.into}
+    kinds = ("head",) if heads else ("head", "mlp") if node.children else ()
+    room = [
+        term
+        for term in terms_of(model)
+        if term.written(model) < limit and term not in used and (not kinds or term.kind in kinds)
+    ]
+    if len(room) < len(own):
+        return None
+    chosen = [room[i] for i in sorted(rng.choice(len(room), len(own), replace=False))]
+    below = min(reader_of(model, term) for term in chosen) if node.children else 0
+    moved = node.model_copy(update={"site": "+".join(map(str, chosen))})
+    return _moved(moved, below, model, rng) if node.children else moved
+
+
+def true_features(inputs: Inputs) -> dict[str, str]:
+    """List features of the data as expressions: its columns, and what its tokens say.
+
+    Tokens at positions, counts, order of counts, first places, length and its remainders. Left out
+    are those that are the same on all inputs, tell nearly every input apart, or alone determine
+    the label; of features that make the same classes one stays.
+    """
+    names = {i: name for name, i in inputs.names.items()}
+    often = np.bincount(inputs.ids[inputs.ids >= 0])
+    tokens = [names[i] for i in np.argsort(-often, kind="stable") if i in names and often[i]]
+    tokens = tokens[:_MOST_TOKENS]
+    ends = int(inputs.lengths.min())
+    places = [*range(min(ends, _MOST_POSITIONS)), *range(-min(ends, _MOST_POSITIONS // 2), 0)]
+    exprs = [f'column("{name}")' for name in inputs.columns]
+    exprs += [f"at({p})" for p in places]
+    exprs += [f"count({t})" for t in tokens] + [f"count({t}) % 2" for t in tokens]
+    exprs += [f"first({t})" for t in tokens]
+    exprs += [f"count({a}) > count({b})" for a in tokens for b in tokens if a != b]
+    exprs += ["length()", "length() % 3", "length() % 4", "at(1) == at(-2)", "at(1) == at(2)"]
+    found: dict[str, str] = {}
+    known: set[bytes] = set()
+    for expr in exprs:
+        try:
+            values = expressions.evaluate_one(expr, inputs.read_by_expressions)
+        except InterpError:
+            continue
+        classes = Classes.of([values])
+        partition = np.unique(classes.codes, return_index=True)[1][classes.codes].tobytes()
+        many = len(classes.counts) * _FEWEST_MEMBERS > len(inputs)
+        if len(classes.counts) < 2 or many or partition in known:
+            continue
+        known.add(partition)
+        if not _determines(classes, inputs.labels):
+            found[f"random_{len(found)}"] = expr
+    return found
+
+
+def _determines(classes: Classes, labels: np.ndarray) -> bool:
+    both = Classes.of([classes.codes, labels])
+    return len(both.counts) == len(classes.counts)
+
+
+def with_random_features(
+    hypothesis: Hypothesis, known: Mapping[str, str], rng: np.random.Generator
+) -> Hypothesis:
+    """Return the hypothesis with each of its features exchanged for a random one of the data."""
+    own = sorted({name for node, _ in hypothesis.nodes() for name in node.features})
+    chosen = rng.choice(sorted(known), len(own), replace=len(own) > len(known))
+    instead = {name: str(other) for name, other in zip(own, chosen, strict=True)}
+    features = {
+        other: Feature(expr=known[other], dtype="float", bins=0) for other in instead.values()
+    }
+    return hypothesis.model_copy(
+        update={"features": features, "graph": _renamed(hypothesis.graph, instead)}
+    )
+
+
+def _renamed(node: Node, instead: Mapping[str, str]) -> Node:
+    agree = node.agree
+    if isinstance(agree, Near):
+        agree = agree.model_copy(update={"near": instead[agree.near]})
+    elif isinstance(agree, str):
+        agree = instead.get(agree, agree)
+    else:
+        agree = tuple(instead.get(name, name) for name in agree)
+    children = tuple(_renamed(child, instead) for child in node.children)
+    return node.model_copy(update={"agree": agree, "children": children})
+
+
+def why_no_features(hypothesis: Hypothesis, known: Mapping[str, str]) -> str:
+    """Say why there is no null of random features, or nothing."""
+    if not any(node.features for node, _ in hypothesis.nodes() if node.site != ROOT):
+        return "the hypothesis names no feature, so none can be exchanged"
+    return "" if len(known) > 1 else "the inputs have no features to draw from"
+
+
+def rank(value: float, null: Sequence[float], *, larger_is_better: bool) -> tuple[int, int]:
+    """Return (1 + number of the null at least as good, 1 + size of the null)."""
+    drawn = np.asarray(null)
+    as_good = drawn >= value if larger_is_better else drawn <= value
+    return 1 + int(as_good.sum()), 1 + len(drawn)

@@ -1,0 +1,268 @@
+"""Test a hypothesis and compute its scale: the estimate first, then what it is read against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from interp.explanations.hypothesis import EXACT, SEPARATE, SHARED, Hypothesis
+from interp.methods.scrubbing import anchors, nulls, probes
+from interp.methods.scrubbing.budget import budget
+from interp.methods.scrubbing.found import MEASURES, Floor, Found, Paid, Without
+from interp.methods.scrubbing.inputs import Inputs
+from interp.methods.scrubbing.intervals import Matrix, of_mean
+from interp.methods.scrubbing.measure import (
+    Logits,
+    Measured,
+    References,
+    measured,
+    nothing_yet,
+    stream,
+)
+from interp.methods.scrubbing.steps import claims
+from interp.methods.scrubbing.tree import Scrubber, cache_of
+from interp.models.load import LoadedModel
+from interp.scores import Interval
+
+MOST_OF_NULL = 2000
+"""Inputs that random hypotheses are tested on, one draw each."""
+_ESTIMATE, _BESIDE = 0.5, 0.7
+"""Shares of the run after which the estimate, and what stands beside it, are there."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is computed: draws of each reference, and random hypotheses of each kind."""
+
+    draws: int
+    nulls: int
+    seed: int
+
+
+def test(
+    model: LoadedModel,
+    hypothesis: Hypothesis,
+    inputs: Inputs,
+    which: Bool[np.ndarray, "input"],
+    amount: Amount,
+) -> Iterator[tuple[float, Found]]:
+    """Scrub and compute floors, costs of claims, variants, nulls and probes; yields as it goes.
+
+    Args:
+        model: The model.
+        hypothesis: A hypothesis that was checked for it.
+        inputs: All inputs: what is drawn from.
+        which: Those that are references.
+        amount: How much is computed.
+
+    Cost: one forward pass an input, twice; then ``draws x (claims + nodes + 4)``
+    evaluations of the tree on the references, and ``2 x nulls`` on up to 2,000 inputs.
+    """
+    bench = _Bench(model, hypothesis, inputs, np.flatnonzero(which), amount)
+    found = bench.start()
+    for state in bench.estimate():
+        found = replace(found, measured=state)
+        yield _ESTIMATE * state.done, found
+    found = bench.probed(replace(found, floors=bench.floors()))
+    for share, costs in bench.claims():
+        found = replace(found, claims=costs)
+        yield _ESTIMATE + (_BESIDE - _ESTIMATE) * share, found
+    found = replace(found, without=bench.without(found.measured.loss))
+    yield _BESIDE, found
+    done = 0
+    for done, (sites, features) in enumerate(bench.nulls(found), 1):
+        found = replace(found, sites=sites, features=features)
+        yield _BESIDE + (1 - _BESIDE) * done / (amount.nulls + 1), found
+    yield 1.0, found
+
+
+class _Bench:
+    """What the parts of a test share: one cache, the references, the same random numbers."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        hypothesis: Hypothesis,
+        inputs: Inputs,
+        rows: Int[np.ndarray, "ref"],
+        amount: Amount,
+    ) -> None:
+        self.model, self.hypothesis, self.inputs, self.amount = model, hypothesis, inputs, amount
+        self.cache = cache_of(model, inputs)
+        self.budget = budget(hypothesis, inputs, model.info, amount.draws)
+        self._main = self._ready(hypothesis)
+        self._claims = [(claim, self._ready(claim.upto)) for claim in claims(hypothesis)]
+        self._without = [
+            (node.id, self._ready(hypothesis.replaced(node.id, None)))
+            for node, above in hypothesis.nodes()
+            if above is not None
+        ]
+        self._disabled = anchors.disabled(hypothesis)
+        beside = [anchors.empty(SHARED), anchors.empty(SEPARATE), anchors.empty(EXACT)]
+        beside += [self._disabled] if self._disabled else []
+        self._beside = [self._ready(one) for one in beside]
+        anchors.want_ablated(hypothesis, self.cache)
+        probes.want(self.cache, hypothesis)
+        self.refs = self._references(rows)
+
+    def _ready(self, hypothesis: Hypothesis) -> Scrubber:
+        return Scrubber(self.model, hypothesis, self.inputs, self.cache)
+
+    def _references(self, rows: Int[np.ndarray, "ref"]) -> References:
+        """Run the model over all inputs; what every hypothesis here needs is kept."""
+        everyone = np.arange(len(self.inputs))
+        bare = self._beside[2]
+        self.pool: Logits = bare.logits(bare.draws(everyone, self.amount.seed, 0))
+        inputs = self.inputs
+        return References(rows, inputs.labels[rows], inputs.foils[rows], self.pool[rows])
+
+    def start(self) -> Found:
+        """Return what is known before anything is scrubbed."""
+        rng = np.random.default_rng([self.amount.seed, 1])
+        self._shuffled = anchors.shuffled(self.refs, self.pool, rng)
+        self._constant = anchors.constant(self.refs, self.inputs.labels, self.pool)
+        empty = np.full((self.amount.nulls, len(MEASURES)), np.nan)
+        self._known = nulls.true_features(self.inputs)
+        return Found(
+            measured=nothing_yet(self.refs, self.amount.draws),
+            shuffled=self._shuffled.loss,
+            constant=self._constant.loss,
+            floors=(),
+            budget=self.budget,
+            without=(),
+            claims=(),
+            sites=empty,
+            features=empty,
+            no_features=nulls.why_no_features(self.hypothesis, self._known),
+            probes=(),
+            not_probed=(),
+        )
+
+    def estimate(self) -> Iterator[Measured]:
+        """Scrub batch by batch."""
+        drawn: dict[int, np.ndarray] = {}
+        scrubber, seed = self._main, self.amount.seed
+
+        def run(draw: int, part: slice) -> Logits:
+            if draw not in drawn:
+                drawn.clear()
+                drawn[draw] = scrubber.draws(self.refs.rows, seed, draw)
+            return scrubber.logits(drawn[draw].part(part))
+
+        return stream(run, self.refs, self.amount.draws)
+
+    def _measure(self, scrubber: Scrubber) -> Measured:
+        """Scrub with the same random numbers as the estimate."""
+        seed, draws = self.amount.seed, self.amount.draws
+        drawn = [scrubber.draws(self.refs.rows, seed, k) for k in range(draws)]
+        return measured(self.refs, [scrubber.logits(one) for one in drawn])
+
+    def floors(self) -> tuple[Floor, ...]:
+        """Compute all floors."""
+        shared, separate, _, *disabled = self._beside
+        found = [self._shuffled, self._constant]
+        named = [("empty, one draw for all", shared), ("empty, separate draws", separate)]
+        named += [("what is named exchanged", one) for one in disabled]
+        found += [anchors.floor_of(name, self._measure(one)) for name, one in named]
+        ablated = anchors.ablated(self.hypothesis, self.cache, self.refs) or {}
+        found += [anchors.floor_of(f"rest at {name}", one) for name, one in ablated.items()]
+        return tuple(
+            Floor(one.name, *(_mean(one.of(metric)) for metric in MEASURES)) for one in found
+        )
+
+    def probed(self, found: Found) -> Found:
+        """Ask how decodable the features of the nodes are."""
+        every = probes.decodable(self.cache, self.hypothesis, self.inputs)
+        asked = tuple(one for one in every if isinstance(one, probes.Decodable))
+        others = tuple(one for one in every if isinstance(one, probes.NotAsked))
+        return replace(found, probes=asked, not_probed=others)
+
+    def claims(self) -> Iterator[tuple[float, tuple[Paid, ...]]]:
+        """Make claim after claim and say what each costs."""
+        rng = np.random.default_rng([self.amount.seed, 2])
+        before = np.tile(self.refs.model[0], (self.amount.draws, 1))
+        paid: tuple[Paid, ...] = ()
+        for done, (claim, scrubber) in enumerate(self._claims, 1):
+            after = self._measure(scrubber).loss
+            bounds = of_mean(after - before, rng)
+            low, high = _ends(bounds)
+            means = float(before.mean()), float(after.mean())
+            paid += (Paid(claim.node, claim.what, claim.depth, *means, low, high),)
+            before = after
+            yield done / len(self._claims), paid
+
+    def without(self, own: Matrix) -> tuple[Without, ...]:
+        """Test the hypothesis, whose losses are ``own``, without each node."""
+        rng = np.random.default_rng([self.amount.seed, 3])
+        found: list[Without] = []
+        for node, scrubber in self._without:
+            one = self._measure(scrubber)
+            more = one.loss - own
+            found.append(
+                Without(
+                    node,
+                    float(one.loss.mean()),
+                    *_ends(of_mean(one.loss, rng)),
+                    float(one.right.mean()),
+                    float(more.mean()),
+                    *_ends(of_mean(more, rng)),
+                )
+            )
+        return tuple(found)
+
+    def nulls(
+        self, found: Found
+    ) -> Iterator[tuple[Float[np.ndarray, "null measure"], Float[np.ndarray, "null measure"]]]:
+        """Test random hypotheses, one of each kind at a time."""
+        n = self.amount.nulls
+        if not n:
+            return
+        rng = np.random.default_rng([self.amount.seed, 4])
+        inputs = self.inputs.first(MOST_OF_NULL)
+        rows = self.refs.rows[self.refs.rows < len(inputs)]
+        refs = References(rows, inputs.labels[rows], inputs.foils[rows], self.pool[rows])
+        cache = cache_of(self.model, inputs)
+
+        def made(of: Sequence[Hypothesis]) -> list[Scrubber]:
+            return [Scrubber(self.model, one, inputs, cache) for one in of]
+
+        hypothesis, info = self.hypothesis, self.model.info
+        at_sites = made([nulls.at_random_sites(hypothesis, info, rng) for _ in range(n)])
+        others: list[Scrubber] = []
+        if not found.no_features:
+            known = self._known
+            others = made([nulls.with_random_features(hypothesis, known, rng) for _ in range(n)])
+        sites, features = found.sites, found.features
+        for k in range(n):
+            sites = _with_row(sites, k, at_sites[k], refs, self.amount.seed)
+            if others:
+                features = _with_row(features, k, others[k], refs, self.amount.seed)
+            yield sites, features
+
+
+def _with_row(
+    table: Float[np.ndarray, "null measure"],
+    row: int,
+    scrubber: Scrubber,
+    refs: References,
+    seed: int,
+) -> Float[np.ndarray, "null measure"]:
+    """Return a copy of a table with one row computed."""
+    one = measured(refs, [scrubber.logits(scrubber.draws(refs.rows, seed, row))])
+    table = table.copy()
+    table[row] = [one.of(metric).mean() for metric in MEASURES]
+    return table
+
+
+def _mean(values: Float[np.ndarray, "ref"]) -> float | None:
+    mean = float(values.mean())
+    return mean if np.isfinite(mean) else None
+
+
+def _ends(bounds: object) -> tuple[float, float]:
+    if isinstance(bounds, Interval):
+        return bounds.low, bounds.high
+    return float("nan"), float("nan")
