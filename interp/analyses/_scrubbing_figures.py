@@ -9,6 +9,7 @@ import numpy as np
 from interp.explanations.hypothesis import SEPARATE, SHARED
 from interp.explanations.words import label, sentence
 from interp.figures import estimates
+from interp.figures.decodable import Claim, used_and_decodable
 from interp.figures.named import NamedFigure
 from interp.figures.scale import Band, Mark, scale
 from interp.figures.waterfall import Step, waterfall
@@ -76,7 +77,10 @@ def _scale(result: Result, bounds: Interval | Absent) -> NamedFigure:
         unit="nats",
         title_of_x="mean cross-entropy loss, nats (lower is better)",
         versions=versions,
-        percent=(Mark("shuffled answers", result.shuffled), Mark("the model", result.model)),
+        percent=(
+            Mark(result.floor[0], float(result.floor[1].mean())),
+            Mark("the model", result.model),
+        ),
     )
     return NamedFigure("scale", "What the number means", _caption(result), drawn)
 
@@ -148,7 +152,7 @@ def _used(result: Result) -> NamedFigure | None:
     nodes = {node.id: (node, above) for node, above in result.claimed.nodes()}
     more = {one.node: one for one in result.found.without}
     rows = [
-        estimates.Claim(
+        Claim(
             f"{probe.feature} at {label(*nodes[probe.node])}",
             probe.accuracy,
             probe.majority,
@@ -172,7 +176,7 @@ def _used(result: Result) -> NamedFigure | None:
         "trained on, beside the most frequent class and the same probe on tokens alone. Right: how "
         "much the loss rises when the node is left out of the hypothesis."
         + (f" Not probed: {said}." if said else ""),
-        estimates.used_and_decodable(rows, title="rise of the loss without the node, nats"),
+        used_and_decodable(rows, title="rise of the loss without the node, nats", least=_WORSE),
     )
 
 

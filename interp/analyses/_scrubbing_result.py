@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from interp.analyses import _scrubbing_figures as drawn
-from interp.explanations.hypothesis import Hypothesis
+from interp.explanations.hypothesis import EXACT, Hypothesis
 from interp.explanations.words import label, sentence
 from interp.figures.named import NamedFigure
 from interp.methods.scrubbing import nulls
@@ -80,13 +80,25 @@ class Result:
         """Mean loss of the best constant guess."""
         return float(self.found.constant.mean())
 
+    @property
+    def floor(self) -> tuple[str, Any]:
+        """What counts as nothing explained: its name, and the loss of each reference.
+
+        Where the rest of the model is not under test, it stays as it is when nothing is explained
+        too; then the floor is that what is named is exchanged.
+        """
+        if self.claimed.graph.other == EXACT and self.found.exchanged.size:
+            return "what is named exchanged", self.found.exchanged
+        return "shuffled answers", self.found.shuffled
+
     def share(self, loss: float) -> float:
-        """Return how far a loss is on the way from shuffled answers (0) to the model (1)."""
-        return (self.shuffled - loss) / (self.shuffled - self.model)
+        """Return how far a loss is on the way from the floor (0) to the model (1)."""
+        low = float(self.floor[1].mean())
+        return (low - loss) / (low - self.model) if low != self.model else float("nan")
 
     @property
     def recovered(self) -> float:
-        """How far the scrubbed loss is on the way from shuffled answers to the model."""
+        """How far the scrubbed loss is on the way from the floor to the model."""
         return self.share(self.loss)
 
     @property
@@ -115,8 +127,9 @@ def scores(result: Result) -> list[Score]:
     nothing = Absent("the hypothesis was written down, not searched for on these inputs")
     held = Absent("all references are held out") if result.references == "held-out" else nothing
     made = []
+    floor_name, own_floor = result.floor
     for name, floor, other, drawn_from in (
-        ("shuffled answers", result.found.shuffled, "best constant guess", "sites"),
+        (floor_name, own_floor, "best constant guess", "sites"),
         ("best constant guess", result.found.constant, "shuffled answers", "features"),
     ):
         low = float(floor.mean())

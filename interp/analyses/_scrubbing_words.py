@@ -36,7 +36,7 @@ def _loss(result: Result) -> str:
 
 def _constant(result: Result) -> str:
     share, bounds = result.recovered, loss_interval(result)
-    told = f"{share:.0%} of the way from shuffled answers back to the model"
+    told = f"{share:.0%} of the way from {result.floor[0]} back to the model"
     if not isinstance(bounds, Interval):
         return f"That is {told}."
     if bounds.low > result.constant:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from interp.errors import BadInput, UnknownName
 from interp.explanations.terms import MASK, ROOT, STREAM, parse_terms
 
 EXACT = "exact"
@@ -37,6 +38,22 @@ class _Data(BaseModel):
 
 def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _agreed(value: Any) -> Any:
+    """Put features in order, and one of them by itself: equal claims have equal hashes."""
+    value = _listed(value)
+    if not isinstance(value, tuple):
+        return value
+    names: list[Any] = sorted(set(value), key=str)
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+def _canonical(site: Any) -> Any:
+    """Write a site in one way."""
+    if not isinstance(site, str) or site.strip() in (ROOT, STREAM, MASK):
+        return site.strip() if isinstance(site, str) else site
+    return "+".join(str(term) for term in sorted(parse_terms(site.strip())))
 
 
 class Feature(_Data):
@@ -65,7 +82,8 @@ class Near(_Data):
     k: Annotated[int, Field(ge=1)] = 50
 
 
-Agree = Annotated[str | tuple[str, ...] | Near, BeforeValidator(_listed)]
+Agree = Annotated[str | tuple[str, ...] | Near, BeforeValidator(_agreed)]
+Site = Annotated[str, BeforeValidator(_canonical)]
 Positions = Annotated[Literal["all", "read"] | tuple[int, ...], BeforeValidator(_listed)]
 
 
@@ -93,7 +111,7 @@ class Node(_Data):
     """
 
     id: str = ""
-    site: str
+    site: Site
     into: Literal["q", "k", "v"] | None = None
     pos: Positions = "all"
     via: Literal["direct", "mlps", "any"] = "direct"
@@ -102,15 +120,6 @@ class Node(_Data):
     other: str = SHARED
     pool: int | str | None = None
     children: Annotated[tuple[Node, ...], BeforeValidator(_listed)] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _canonical_site(cls, fields: Any) -> Any:
-        if isinstance(fields, dict) and isinstance(fields.get("site"), str):
-            site = fields["site"].strip()
-            terms = () if site in (ROOT, STREAM, MASK) else parse_terms(site)
-            return {**fields, "site": "+".join(map(str, terms)) or site}
-        return fields
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -144,7 +153,7 @@ class Split(_Data):
 class Rewrite(_Data):
     """A term written as ``term#part + term#rest`` at some positions, which must change nothing."""
 
-    site: str
+    site: Site
     pos: Positions = "all"
     split: Split
 
@@ -178,7 +187,7 @@ class Hypothesis(_Data):
 
     @model_validator(mode="after")
     def _named(self) -> Hypothesis:
-        object.__setattr__(self, "graph", _with_ids(self.graph, "", set()))
+        object.__setattr__(self, "graph", with_ids(self.graph, "", set()))
         return self
 
     @property
@@ -201,11 +210,17 @@ class Hypothesis(_Data):
         return {node.id: node for node, _ in self.nodes()}[name]
 
     def replaced(self, name: str, by: Node | None) -> Hypothesis:
-        """Return the hypothesis with a node and all below it replaced, or without it."""
+        """Return the hypothesis with a node and all below it replaced, or without it.
+
+        Raises:
+            BadInput: There is no such node, or it is the root, which cannot be left out.
+        """
+        if name not in {node.id for node, _ in self.nodes()}:
+            raise UnknownName.of("node", name, [node.id for node, _ in self.nodes()])
         graph = _replaced(self.graph, name, by)
         if graph is None:
-            raise ValueError("the root cannot be removed")
-        return self.model_copy(update={"graph": _with_ids(graph, "", set())})
+            raise BadInput("The logits were to be left out.", "They are what is explained.")
+        return self.model_copy(update={"graph": with_ids(graph, "", set())})
 
 
 def _nodes(node: Node, above: Node | None) -> Iterator[tuple[Node, Node | None]]:
@@ -221,8 +236,8 @@ def _replaced(node: Node, name: str, by: Node | None) -> Node | None:
     return node.model_copy(update={"children": tuple(one for one in kept if one is not None)})
 
 
-def _with_ids(node: Node, above: str, taken: set[str]) -> Node:
-    """Name nodes that have no name by their place."""
+def with_ids(node: Node, above: str, taken: set[str]) -> Node:
+    """Name nodes that have no name by their place, and a copy's nodes anew."""
     name = node.id or _name(node, above)
     n = 2
     while name in taken:
@@ -230,7 +245,7 @@ def _with_ids(node: Node, above: str, taken: set[str]) -> Node:
         n += 1
     taken.add(name)
     inside = "" if node.site == ROOT else name
-    children = tuple(_with_ids(child, inside, taken) for child in node.children)
+    children = tuple(with_ids(child, inside, taken) for child in node.children)
     return node.model_copy(update={"id": name, "children": children})
 
 

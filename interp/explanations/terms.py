@@ -21,8 +21,8 @@ MASK = "mask"
 PARTS = ("part", "rest")
 
 _SHAPES = (
-    (re.compile(r"a(\d+)\.h(\d+)|[lL](\d+)[hH](\d+)(?:\.(?:result|z))?"), "head"),
-    (re.compile(r"m(\d+)|[lL](\d+)[ .](?:mlp(?:_out)?|MLP)"), "mlp"),
+    (re.compile(r"a(\d{1,4})\.h(\d{1,4})|[lL](\d{1,4})[hH](\d{1,4})(?:\.(?:result|z))?"), "head"),
+    (re.compile(r"m(\d{1,4})|[lL](\d{1,4})[ .](?:mlp(?:_out)?|MLP)"), "mlp"),
 )
 _EMBEDDINGS = {"embed": "embed", "embedding": "embed", "pos_embed": "pos_embed"}
 

@@ -15,6 +15,9 @@ from interp.figures import labels, theme
 _LEFT, _LETTERS = 220, 28
 _ORANGE, _TINT = "#e08214", "rgba(224,130,20,0.18)"
 _NOT_USED = "decodable, not used"
+_Interval = tuple[float, float] | None
+_Dot = tuple[str, float, _Interval, bool]
+"""What a number is of, the number, its interval, and whether its dot is filled."""
 
 
 class Claim(NamedTuple):
@@ -35,15 +38,15 @@ class Claim(NamedTuple):
     accuracy: float
     majority: float
     tokens: float
-    interval: tuple[float, float] | None
+    interval: _Interval
     cost: float
-    cost_interval: tuple[float, float] | None
+    cost_interval: _Interval
 
     @property
     def decodable(self) -> bool:
         """Whether the accuracy's whole interval is above both baselines."""
-        baselines = [b for b in (self.majority, self.tokens) if np.isfinite(b)]
-        return self.interval is not None and self.interval[0] > max(baselines, default=0.0)
+        least = float(np.nanmax([self.majority, self.tokens, 0.0]))
+        return self.interval is not None and self.interval[0] > least
 
     def used(self, least: float) -> bool | None:
         """Whether the cost's whole interval is above 0 and not below ``least``; None: unclear."""
@@ -54,7 +57,9 @@ class Claim(NamedTuple):
 
     def verdict(self, least: float) -> str:
         """Both in words; nothing where an interval lacks."""
-        if self.interval is None or self.cost_interval is None:
+        if not (self.interval and self.cost_interval):
+            return ""
+        if not np.isfinite([*self.interval, *self.cost_interval]).all():
             return ""
         use = {True: "used", False: "not used", None: "use unclear"}[self.used(least)]
         return f"{'decodable' if self.decodable else 'not clear of the baselines'}, {use}"
@@ -73,23 +78,19 @@ def used_and_decodable(claims: Sequence[Claim], *, title: str, least: float) -> 
     """
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.08)
     at, depth = _rows(figure, claims, least)
-    accuracy = _points([(c.accuracy, c.interval) for c in claims], at, "held-out accuracy")
-    cost = _points([(c.cost, c.cost_interval) for c in claims], at, "cost")
-    for col, trace, filled in (
-        (1, accuracy, [c.decodable for c in claims]),
-        (2, cost, [bool(c.used(least)) for c in claims]),
-    ):
-        symbols = ["circle" if fill else "circle-open" for fill in filled]
-        trace.update(marker={"symbol": symbols, "size": 11, "color": _ORANGE}, showlegend=False)
-        figure.add_trace(trace, row=1, col=col)
+    dots = (
+        ("held-out accuracy", [(c.label, c.accuracy, c.interval, c.decodable) for c in claims]),
+        ("cost", [(c.label, c.cost, c.cost_interval, bool(c.used(least))) for c in claims]),
+    )
+    for col, (name, each) in enumerate(dots, 1):
+        figure.add_trace(_points(each, at, name, {"size": 11, "color": _ORANGE}), row=1, col=col)
     for name, symbol, values in (
         ("majority guess", "line-ns-open", [c.majority for c in claims]),
         ("tokens alone", "x-thin-open", [c.tokens for c in claims]),
     ):
         look = {"symbol": symbol, "size": 13, "color": theme.NEUTRAL, "line": {"width": 2}}
-        trace = _points([(value, None) for value in values], at, name).update(marker=look)
-        figure.add_trace(trace, row=1, col=1)
-    figure.update_traces(text=[labels.wrapped(c.label, 60) for c in claims])
+        each = [(c.label, value, None, True) for c, value in zip(claims, values, strict=True)]
+        figure.add_trace(_points(each, at, name, look), row=1, col=1)
     for x, dash in ((0.0, "solid"), (least, "dot")):
         figure.add_shape(
             type="line", xref="x2", yref="y2 domain", x0=x, x1=x, y0=0, y1=1, layer="below",
@@ -136,18 +137,25 @@ def _rows(
 
 
 def _points(
-    values: Sequence[tuple[float, tuple[float, float] | None]],
-    at: Float[np.ndarray, "claim"],
-    name: str,
-) -> Any:
-    """Draw a number a row, with its interval."""
-    x = np.array([value for value, _ in values], float)
-    ends = np.array([one or (np.nan, np.nan) for _, one in values], float).reshape(-1, 2)
+    dots: Sequence[_Dot], at: Float[np.ndarray, "claim"], name: str, look: dict[str, Any]
+) -> go.Scatter:
+    """Draw a number a row, with its interval; rows without a number have none."""
+    known = [(*dot, float(y)) for dot, y in zip(dots, at, strict=True) if np.isfinite(dot[1])]
+    x = np.array([value for _, value, *_ in known], float)
+    ends = np.array([one or (np.nan, np.nan) for _, _, one, *_ in known], float).reshape(-1, 2)
     spread = {
         "array": ends[:, 1] - x, "arrayminus": x - ends[:, 0], "symmetric": False,
         "thickness": 2, "width": 0, "color": _ORANGE,
     }  # fmt: skip
+    if "symbol" not in look:
+        look = {
+            **look,
+            "symbol": ["circle" if filled else "circle-open" for *_, filled, _ in known],
+        }
     return go.Scatter(
-        x=x, y=at, mode="markers", name=name, hovertemplate=f"%{{text}}<br>{name}: %{{x:.4g}}"
-        "<extra></extra>", error_x=spread if any(one for _, one in values) else None,
+        x=x, y=[y for *_, y in known], mode="markers", name=name, marker=look,
+        text=[labels.wrapped(label, 60) for label, *_ in known],
+        showlegend=isinstance(look["symbol"], str),
+        error_x=spread if np.isfinite(ends).any() else None,
+        hovertemplate=f"%{{text}}<br>{name}: %{{x:.4g}}<extra></extra>",
     )  # fmt: skip

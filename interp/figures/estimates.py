@@ -42,12 +42,14 @@ def running(
 
     Args:
         done: Evaluations (references × draws) after each batch.
-        mean: The estimate after each, in the unit of ``title``.
+        mean: The estimate after each, in the unit of ``title``; NaN is left out.
         low: Lower end of its interval; NaN where there is none.
         high: Upper end.
         marks: Floor, ceiling and other levels, in the same unit.
         title: Of the upward axis, with unit and direction.
     """
+    there = np.isfinite(mean)
+    done, mean, low, high = (np.asarray(part)[there] for part in (done, mean, low, high))
     figure = go.Figure()
     one = {"mode": "lines", "hoverinfo": "skip", "showlegend": False, "line": {"width": 0}}
     figure.add_scatter(x=done, y=low, name="low", **one)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import html
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 SIZE, LINE = 12, 16
-"""Size and height of a line, in pixels, of text that is placed with the help of this module."""
+"""Size and height of a line of such text, in pixels."""
 _LETTER = 7.0
 """Width of a letter in pixels, rather too much: a reader's own font may be a wide one."""
 _GAP, _CLEAR = 10, 4
 """Between two names, and between a name and a line, in pixels."""
+_PIVOTS = 8
+"""At most so many ways of splitting the marks into a left and a right part are tried, and one."""
 
 
 def wrapped(text: str, width: int, most: int = 3) -> str:
@@ -66,9 +68,10 @@ def flags(
         room: First and last pixel of what may be written on.
     """
     upwards = sorted(range(len(at)), key=lambda i: at[i])
+    pivots = {round(share * len(at) / _PIVOTS) for share in range(_PIVOTS + 1)}
     tried = [
         _placed(order, at, widths, room, firm=firm)
-        for pivot in range(len(at) + 1)
+        for pivot in sorted(pivots)
         for order in _orders(upwards[:pivot], upwards[pivot:])
         for firm in (True, False)
     ]
@@ -81,9 +84,10 @@ def _orders(left: Sequence[int], right: Sequence[int]) -> list[list[tuple[int, i
     Names to the right of their marks are placed from the right, so that each is above the lines of
     those before it; names to the left from the left.
     """
-    away = [(i, -1) for i in left] + [(i, 1) for i in right[::-1]]
-    towards = [(i, -1) for i in right] + [(i, 1) for i in left[::-1]]
-    return [away, towards]
+    return [
+        [(i, -1) for i in west] + [(i, 1) for i in east[::-1]]
+        for west, east in ((left, right), (right, left))
+    ]
 
 
 def _placed(
@@ -103,27 +107,28 @@ def _placed(
     missing, crossed = 0.0, 0
     for i, better in order:
         best: tuple[float, int, Flag] | None = None
-        for flag in _choices((at[i], widths[i]), better, len(order), firm=firm):
-            if any(overlap(flag, other) for other in found.values()):
+        highest = max((flag.level for flag in found.values()), default=-1) + 1
+        for flag in _choices((at[i], widths[i]), better, highest, firm=firm):
+            crossings = _crossings(flag, found.values())
+            if crossings is None:
                 continue
-            crossings = sum(crosses(flag, other) for other in found.values())
             outcome = (_cut(flag, room), crossings, flag)
             best = outcome if best is None or outcome[:2] < best[:2] else best
             if best[:2] == (0, 0):
                 break
+        # One level above all others nothing is in the way.
         assert best is not None
         missing, crossed, found[i] = missing + best[0], crossed + best[1], best[2]
-    levels = [flag.level for flag in found.values()]
-    badness = (missing, crossed, max(levels, default=0), sum(levels))
-    return badness, tuple(found[i] for i in range(len(order)))
+    placed = tuple(found[i] for i in range(len(order)))
+    levels = [0, *(flag.level for flag in placed)]
+    return (missing, crossed, max(levels), sum(levels)), placed
 
 
-def _choices(mark: tuple[float, float], better: int, most: int, *, firm: bool) -> list[Flag]:
+def _choices(mark: tuple[float, float], better: int, highest: int, *, firm: bool) -> list[Flag]:
     """List what a name can do, what is better first."""
-    sides = (better, -better)
-    if firm:
-        return [Flag(*mark, level, side) for side in sides for level in range(most)]
-    return [Flag(*mark, level, side) for level in range(most) for side in sides]
+    sides, levels = (better, -better), range(highest + 1)
+    each = [Flag(*mark, level, side) for side in sides for level in levels]
+    return each if firm else sorted(each, key=lambda flag: flag.level)
 
 
 def _cut(flag: Flag, room: tuple[float, float]) -> float:
@@ -132,22 +137,20 @@ def _cut(flag: Flag, room: tuple[float, float]) -> float:
     return max(0.0, room[0] - low) + max(0.0, high - room[1])
 
 
-def overlap(a: Flag, b: Flag) -> bool:
-    """Whether two names are over each other."""
-    if (
-        a.level != b.level
-        or (a.at <= b.at and a.side < b.side)
-        or (a.at >= b.at and a.side > b.side)
-    ):
-        return False
-    return a.span[0] < b.span[1] + _GAP and b.span[0] < a.span[1] + _GAP
-
-
-def crosses(a: Flag, b: Flag) -> bool:
-    """Whether the line of the higher runs through the name of the lower."""
-    lower, higher = sorted((a, b), key=lambda flag: flag.level)
-    low, high = lower.span
-    inside = low - _CLEAR < higher.at < high + _CLEAR
-    # A line beside the lower's own line touches the edge of the text only.
-    beside = higher.at <= lower.at if lower.side > 0 else higher.at >= lower.at
-    return lower.level < higher.level and inside and not beside
+def _crossings(flag: Flag, others: Iterable[Flag]) -> int | None:
+    """Count the lines that would run through other marks' names; None if names would overlap."""
+    at, _, level, side = flag
+    low, high = flag.span
+    crossings = 0
+    for other in others:
+        begin, end = other.span
+        if other.level == level:
+            apart = (at <= other.at and side < other.side) or (at >= other.at and side > other.side)
+            if not apart and low < end + _GAP and begin < high + _GAP:
+                return None
+        # A line that is on its own side of the text's mark only touches the edge of the text.
+        elif other.level < level:
+            crossings += (at - other.at) * other.side > 0 and begin - _CLEAR < at < end + _CLEAR
+        else:
+            crossings += (other.at - at) * side > 0 and low - _CLEAR < other.at < high + _CLEAR
+    return crossings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ _LEFT, _RIGHT, _BOTTOM, _TOP = 204, 26, 52, 56
 """Margins in pixels; the names of the lanes stand in the left one."""
 _ACROSS = 680 - _LEFT - _RIGHT
 """Pixels across in the narrowest window: what is apart there is apart everywhere."""
-_LANE, _DOT = 46, 5
+_ROOM = (8.0 - _LEFT, _ACROSS + _RIGHT - 4.0)
+"""First and last pixel of what may be written on in the narrowest window."""
+_LANE, _DOT = 46, 5.0
 _LETTERS, _LONGEST = 27, 72
 _THIS = "this hypothesis"
 _STEPS = (5, 10, 20, 25, 50, 100, 200, 500, 1000)
-_THIN = {"color": theme.NEUTRAL, "width": 1, "dash": "dot"}
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,9 @@ def scale(
         limits: Least and largest value that is drawn in place. Otherwise, with ``percent``, as far
             beyond each of its two ends as they are apart; without, everything.
     """
-    anchors = [mark for mark in anchors if math.isfinite(mark.value)]
+    anchors = [_sound(mark) for mark in anchors if math.isfinite(mark.value)]
     percent = percent if percent and _apart(*percent) else None
-    this = Mark(_THIS, value, interval)
+    this, *versions = map(_sound, (Mark(_THIS, value, interval), *versions))
     axis = _axis([this, *anchors, *versions, *(percent or ())], bands, limits, (unit, percent))
     figure = go.Figure()
     base = _anchors(figure, anchors, axis)
@@ -130,6 +131,13 @@ def scale(
         margin={"l": _LEFT, "r": _RIGHT, "t": top, "b": _BOTTOM, "autoexpand": False}
     )
     return figure
+
+
+def _sound(mark: Mark) -> Mark:
+    """Leave out an interval that is not known."""
+    return (
+        mark if mark.interval and np.isfinite(mark.interval).all() else replace(mark, interval=None)
+    )
 
 
 def _apart(zero: Mark, full: Mark) -> bool:
@@ -160,10 +168,8 @@ def _anchors(figure: go.Figure, anchors: Sequence[Mark], axis: _Axis) -> float:
     """Draw the anchors with their names; return how far below the top their line is."""
     names = [f"{theme.label(mark.name, 36)} {mark.value:.3g}" for mark in anchors]
     at = [axis.px(mark.value) for mark in anchors]
-    placed = labels.flags(
-        at, [labels.width_px(name) + 6 for name in names], (8 - _LEFT, _ACROSS + _RIGHT - 4)
-    )
-    base = 20 + labels.LINE * (1 + max((flag.level for flag in placed), default=0))
+    placed = labels.flags(at, [labels.width_px(name) + 6 for name in names], _ROOM)
+    base = 20.0 + labels.LINE * (1 + max((flag.level for flag in placed), default=0))
     for mark, name, flag in zip(anchors, names, placed, strict=True):
         x, y = axis.clip(mark.value), base - 12 - labels.LINE * (flag.level + 0.5)
         _line(figure, x, (y - 7, base), dash="solid")
@@ -268,7 +274,7 @@ def _stacked(draws: Float[np.ndarray, "draw"], axis: _Axis) -> Float[np.ndarray,
     bins = np.array([round(axis.px(draw) / _DOT) for draw in draws])
     firsts = np.searchsorted(bins, bins)
     rank = np.arange(len(draws)) - firsts
-    step = min(_DOT, 2 * 15 / max(1, int(rank.max())))
+    step = min(_DOT, 30 / max(1, int(rank.max())))
     return np.where(rank % 2, 1, -1) * ((rank + 1) // 2) * step
 
 

@@ -13,6 +13,7 @@ from math import comb, log2
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from interp.errors import BadInput
 from interp.explanations.hypothesis import EXACT, Hypothesis, Node
@@ -37,6 +38,8 @@ MOST_PARTITIONS = 12
 """Different partitions among which such sets are looked for."""
 ALONE = 0.1
 """Share of inputs alone in their class above which there is a warning."""
+
+Codes = Int[np.ndarray, "input"]
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ def _leaks(channels: Channels, root: Node) -> tuple[tuple[Leak, ...], str]:
 def _minimal(parts: Sequence[Classes], labels: Classes) -> Iterator[tuple[tuple[int, ...], int]]:
     """Yield the smallest sets of partitions that determine the label, and how many classes each."""
     found: list[set[int]] = []
-    joint = {(): np.zeros(len(labels.codes), dtype=np.int64)}
+    joint: dict[tuple[int, ...], Codes] = {(): np.zeros(len(labels.codes), dtype=np.int64)}
     for size in range(1, min(MOST_TOGETHER, len(parts)) + 1):
         for some in combinations(range(len(parts)), size):
             if any(one <= set(some) for one in found):

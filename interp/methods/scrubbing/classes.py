@@ -68,13 +68,19 @@ class Classes:
 
 
 def nearest(values: Shaped[np.ndarray, "input"], rows: Rows, u: Uniform, k: int) -> Rows:
-    """Draw for each row one of the ``k`` inputs whose values are nearest by rank."""
+    """Draw for each row one of the ``k`` inputs whose values are nearest by rank.
+
+    With those go all that have the value of the farthest of them: equal values are alike.
+    """
     order = np.argsort(values, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     k = min(k, len(order))
     start = np.clip(rank[rows] - k // 2, 0, len(order) - k)
-    return order[start + (u * k).astype(np.int64)]
+    ranked = values[order]
+    first = np.searchsorted(ranked, ranked[start], side="left")
+    last = np.searchsorted(ranked, ranked[start + k - 1], side="right")
+    return order[first + (u * (last - first)).astype(np.int64)]
 
 
 def uniform(seed: int, replicate: int, name: str, n: int) -> Uniform:

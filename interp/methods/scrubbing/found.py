@@ -81,6 +81,8 @@ class Found:
         measured: Scrubbed runs, single.
         shuffled: Loss that shuffled answers give on each reference, in nats.
         constant: Loss that the best constant guess gives on each.
+        exchanged: Loss where what is named at the logits is exchanged, and nothing else; empty
+            before it is computed, or where nothing is named.
         floors: All floors, by their means.
         budget: What the features let through.
         without: The hypothesis without each node.
@@ -96,6 +98,7 @@ class Found:
     measured: Measured
     shuffled: Float[np.ndarray, "ref"]
     constant: Float[np.ndarray, "ref"]
+    exchanged: Float[np.ndarray, "some"]
     floors: tuple[Floor, ...]
     budget: Budget
     without: tuple[Without, ...]

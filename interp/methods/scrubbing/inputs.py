@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,6 +43,7 @@ class Inputs:
     names: Mapping[str, int] = field(default_factory=dict)
     held_out: Bool[np.ndarray, "input"] | None = None
     pad: int | None = None
+    _known: dict[str, dict[str, Values]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,6 +101,7 @@ class Inputs:
             foils=self.foils[:n],
             columns={name: of[:n] for name, of in self.columns.items()},
             held_out=None if self.held_out is None else self.held_out[:n],
+            _known={},
         )
 
     def values(self, hypothesis: Hypothesis) -> dict[str, Values]:
@@ -111,7 +114,11 @@ class Inputs:
         """
         wanted = {name for node, _ in hypothesis.nodes() for name in node.features}
         given = {name: f.expr for name, f in hypothesis.features.items()}
-        found: dict[str, Values] = expressions.evaluate(given, self.read_by_expressions)
+        asked = json.dumps(given, sort_keys=True)
+        # Many versions of one hypothesis have the same features.
+        if asked not in self._known:
+            self._known[asked] = expressions.evaluate(given, self.read_by_expressions)
+        found = self._known[asked]
         taken = {name: self.columns[name] for name in wanted - set(found) if name in self.columns}
         return taken | {n: _typed(v, hypothesis.features[n], n) for n, v in found.items()}
 

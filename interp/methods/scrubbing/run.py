@@ -66,7 +66,8 @@ def test(
     for state in bench.estimate():
         found = replace(found, measured=state)
         yield _ESTIMATE * state.done, found
-    found = bench.probed(replace(found, floors=bench.floors()))
+    bench.prepare_beside()
+    found = bench.probed(bench.floors(found))
     for share, costs in bench.claims():
         found = replace(found, claims=costs)
         yield _ESTIMATE + (_BESIDE - _ESTIMATE) * share, found
@@ -94,6 +95,12 @@ class _Bench:
         self.cache = cache_of(model, inputs)
         self.budget = budget(hypothesis, inputs, model.info, amount.draws)
         self._main = self._ready(hypothesis)
+        self._bare = self._ready(anchors.empty(EXACT))
+        self.refs = self._references(rows)
+
+    def prepare_beside(self) -> None:
+        """Make ready what stands beside the estimate, so that the model runs once more for all."""
+        hypothesis = self.hypothesis
         self._claims = [(claim, self._ready(claim.upto)) for claim in claims(hypothesis)]
         self._without = [
             (node.id, self._ready(hypothesis.replaced(node.id, None)))
@@ -101,21 +108,19 @@ class _Bench:
             if above is not None
         ]
         self._disabled = anchors.disabled(hypothesis)
-        beside = [anchors.empty(SHARED), anchors.empty(SEPARATE), anchors.empty(EXACT)]
-        beside += [self._disabled] if self._disabled else []
-        self._beside = [self._ready(one) for one in beside]
+        self._beside = [self._ready(anchors.empty(other)) for other in (SHARED, SEPARATE)]
+        self._exchanged = self._ready(self._disabled) if self._disabled else None
         anchors.want_ablated(hypothesis, self.cache)
         probes.want(self.cache, hypothesis)
-        self.refs = self._references(rows)
 
     def _ready(self, hypothesis: Hypothesis) -> Scrubber:
         return Scrubber(self.model, hypothesis, self.inputs, self.cache)
 
     def _references(self, rows: Int[np.ndarray, "ref"]) -> References:
-        """Run the model over all inputs; what every hypothesis here needs is kept."""
+        """Run the model over all inputs; what the hypothesis needs is kept."""
         everyone = np.arange(len(self.inputs))
-        bare = self._beside[2]
-        self.pool: Logits = bare.logits(bare.draws(everyone, self.amount.seed, 0))
+        draws = self._bare.draws(everyone, self.amount.seed, 0)
+        self.pool: Logits = self._bare.logits(draws)
         inputs = self.inputs
         return References(rows, inputs.labels[rows], inputs.foils[rows], self.pool[rows])
 
@@ -130,6 +135,7 @@ class _Bench:
             measured=nothing_yet(self.refs, self.amount.draws),
             shuffled=self._shuffled.loss,
             constant=self._constant.loss,
+            exchanged=np.empty(0),
             floors=(),
             budget=self.budget,
             without=(),
@@ -160,18 +166,20 @@ class _Bench:
         drawn = [scrubber.draws(self.refs.rows, seed, k) for k in range(draws)]
         return measured(self.refs, [scrubber.logits(one) for one in drawn])
 
-    def floors(self) -> tuple[Floor, ...]:
+    def floors(self, found: Found) -> Found:
         """Compute all floors."""
-        shared, separate, _, *disabled = self._beside
-        found = [self._shuffled, self._constant]
-        named = [("empty, one draw for all", shared), ("empty, separate draws", separate)]
-        named += [("what is named exchanged", one) for one in disabled]
-        found += [anchors.floor_of(name, self._measure(one)) for name, one in named]
+        names = ("empty, one draw for all", "empty, separate draws", "what is named exchanged")
+        scrubbers = [*self._beside, *([self._exchanged] if self._exchanged else [])]
+        measures = [self._measure(one) for one in scrubbers]
+        floors = [self._shuffled, self._constant]
+        floors += [anchors.floor_of(name, one) for name, one in zip(names, measures, strict=False)]
         ablated = anchors.ablated(self.hypothesis, self.cache, self.refs) or {}
-        found += [anchors.floor_of(f"rest at {name}", one) for name, one in ablated.items()]
-        return tuple(
-            Floor(one.name, *(_mean(one.of(metric)) for metric in MEASURES)) for one in found
+        floors += [anchors.floor_of(f"rest at {name}", one) for name, one in ablated.items()]
+        means = tuple(
+            Floor(one.name, *(_mean(one.of(metric)) for metric in MEASURES)) for one in floors
         )
+        exchanged = measures[2].loss.mean(0) if self._exchanged else found.exchanged
+        return replace(found, floors=means, exchanged=exchanged)
 
     def probed(self, found: Found) -> Found:
         """Ask how decodable the features of the nodes are."""

@@ -115,6 +115,12 @@ class Scrubber:
         of = key[1]
         if isinstance(of, int) or not of.part:
             return self.terms.get(key, rows, where, hidden=hidden)
+        if key[0] != "term":
+            raise BadInput(
+                f"What {of} reads at one position was asked for.",
+                "A part of a term is not split further.",
+                "Leave attn_term out, or name the whole term.",
+            )
         places = [where] if where == READ else list(where)
         if not len(rows):
             self._asked.setdefault(of.whole, set()).update(places)
@@ -325,72 +331,67 @@ class _Call:
         if everything:
             span = set(range(self._terms.width))
         places = tuple(sorted(span))
-        stream = self._layers(node, reader, places, through, rows)
+        stream = self._layers(node, _Span(reader, places, rows), through)
         if everything:
             return stream[:, list(where)]
         return _put(self.of.get(("stream", reader), rows, where), where, places, stream)
 
-    def _layers(
-        self,
-        node: Node,
-        reader: int,
-        places: tuple[int, ...],
-        through: Sequence[Node],
-        rows: Int[Tensor, "entry"],
-    ) -> Values:
+    def _layers(self, node: Node, span: _Span, through: Sequence[Node]) -> Tensor:
         lean, own = self._terms.lean, {t for c in through for t in parse_terms(c.site)}
         frozen = {t.whole for c in node.children for t in parse_terms(c.site)} - own
         first = max(0, min(term.layer for term in own))
-        stream = self.of.get(("stream", 2 * first), rows, places)
-        stream = self._changed(stream, through, (-1, ""), rows, places, reader)
+        stream = self.of.get(("stream", 2 * first), span.rows, span.places)
+        stream = self._changed(stream, through, (-1, ""), span)
         for layer in range(first, len(lean.layers)):
-            if 2 * layer >= reader:
+            if 2 * layer >= span.reader:
                 break
             entering = stream
             kept = {Term("head", layer, head) for head in range(lean.n_heads)}
             if through[0].via == "any":
                 kept &= {t.whole for t in own} | frozen
                 without = frozenset(term.head for term in kept)
-                seen = self._terms.seen(self._mask(node))
+                seen = self._terms.seen(span.rows)
                 stream = stream + attention_out(lean, layer, stream, seen=seen, without=without)
             else:
                 bias = lean.layers[layer].out.bias
                 stream = stream if bias is None else stream + bias
             for term in sorted(kept):
-                stream = stream + self.of.get(("term", term), rows, places)
-            stream = self._changed(stream, through, (layer, "head"), rows, places, reader)
+                stream = stream + self.of.get(("term", term), span.rows, span.places)
+            stream = self._changed(stream, through, (layer, "head"), span)
             mlp = Term("mlp", layer)
-            if lean.layers[layer].mlp is None or mlp.written(self.of.model.info) >= reader:
+            if lean.layers[layer].mlp is None or mlp.written(self.of.model.info) >= span.reader:
                 continue
             if mlp in own or mlp in frozen:
-                stream = stream + self.of.get(("term", mlp), rows, places)
-                stream = self._changed(stream, through, (layer, "mlp"), rows, places, reader)
+                stream = stream + self.of.get(("term", mlp), span.rows, span.places)
+                stream = self._changed(stream, through, (layer, "mlp"), span)
             else:
                 read = entering if lean.parallel else stream
                 stream = stream + mlp_out(lean, layer, read)
         return stream
 
     def _changed(
-        self,
-        stream: Values,
-        through: Sequence[Node],
-        at: tuple[int, str],
-        rows: Int[Tensor, "entry"],
-        places: tuple[int, ...],
-        reader: int,
-    ) -> Values:
+        self, stream: Tensor, through: Sequence[Node], at: tuple[int, str], span: _Span
+    ) -> Tensor:
         """Put in the children that write at one place of the order."""
         for child in through:
             terms = parse_terms(child.site)
             layer, kind = terms[0].layer, terms[0].kind if at[1] else ""
-            if (layer, kind) != at:
+            where = self._at(child, span.places)
+            if (layer, kind) != at or not where:
                 continue
-            where = self._at(child, places)
-            if not where:
-                continue
-            instead = self._out(child, {"": rows}, where)
-            stream = _add(stream, places, where, self._value(child, reader, where) - instead)
+            instead = self._out(child, {"": span.rows}, where)
+            more = self._value(child, span.reader, where) - instead
+            stream = _add(stream, span.places, where, more)
         return stream
+
+
+@dataclass(frozen=True, eq=False)
+class _Span:
+    """A stream through layers: up to which reader, at which positions, of which inputs' rest."""
+
+    reader: int
+    places: tuple[int, ...]
+    rows: Int[Tensor, "entry"]
 
 
 def _is_heads(node: Node) -> bool:
@@ -401,7 +402,7 @@ def _index(where: Where, at: Where) -> list[int]:
     return [0] if at == READ else [where.index(p) for p in at]  # type: ignore[arg-type]
 
 
-def _add(found: Values, where: Where, at: Where, more: Values) -> Values:
+def _add(found: Tensor, where: Where, at: Where, more: Tensor) -> Tensor:
     if at == where:
         return found + more
     found = found.clone()
@@ -409,7 +410,7 @@ def _add(found: Values, where: Where, at: Where, more: Values) -> Values:
     return found
 
 
-def _put(found: Values, where: Where, at: Where, instead: Values) -> Values:
+def _put(found: Tensor, where: Where, at: Where, instead: Tensor) -> Tensor:
     if at == where:
         return instead
     found = found.clone()
