@@ -69,6 +69,8 @@ KINDS = (
     "answer",
     "pairs",
     "behavior",
+    "population",
+    "hypothesis",
     "count",
     "seed",
     "site",

@@ -48,7 +48,7 @@ def head_out(
         shown = shown & seen[:, None]
     pattern = scores.masked_fill(~shown, -torch.inf).softmax(-1).nan_to_num(0.0)
     if term:
-        pattern = pattern * (src == dest[:, None] - (term == "prev"))
+        pattern = pattern * (src == dest[:, None] - int(term == "prev"))
     weight = one.out.weight.unflatten(1, (lean.n_heads, lean.d_head))[:, head]
     return fn.linear((pattern @ v).to(weight.dtype), weight).to(lean.dtype)
 

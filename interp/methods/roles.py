@@ -18,7 +18,8 @@ that is the same on all inputs. Such a term has no variance to explain: its role
 
 Two features joined never explain less than one. They are named only where they explain more than
 the best one by more than chance: 95 % of the times that one of two features is shuffled among the
-inputs that are equal in the other, no two gain as much.
+inputs that are equal in the other, no two gain as much. Two features are not joined where their
+classes would have few inputs each: they would name inputs, and explain anything.
 
 A term is a sign of what it carries, not a proof of how it came about. Features of one input
 overlap, so that their η² do not add up.
@@ -29,21 +30,19 @@ hypothesis about features; Fisher, Statistical Methods for Research Workers (192
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
-from interp.axes import PerPair
 from interp.behaviors import Behavior
-from interp.engine import Norm, Written, output_weights, unembed, unembedding, written
 from interp.errors import BadInput
 from interp.methods.effects import FEWEST, mean_with_interval, rounding
-from interp.methods.metrics import metric
+from interp.methods.role_streams import Streams, losses
 from interp.models.info import ModelInfo
 from interp.models.load import LoadedModel
 from interp.scores import Interval
@@ -58,7 +57,12 @@ LEAST = 2 * FEWEST
 """Inputs below which there are no groups to give an interval."""
 SHUFFLES = 400
 QUANTILE = 0.95
-_ROWS = 256
+MEMBERS = 10
+"""Mean number of inputs in a class of two joined features below which they are not joined."""
+_PASSES = 64
+"""Forward passes between two yields."""
+_RUN, _MEASURED = 0.6, 0.85
+"""Share of the work that is done after the passes, and after the exchanges."""
 
 Scores = Float[np.ndarray, "component candidate"]
 
@@ -104,9 +108,11 @@ class Role:
 class Roles:
     """Direct effects of components and what features explain of their terms.
 
+    What is not measured yet is NaN.
+
     Attributes:
         components: Names: the embedding (of positions too), then each layer's heads and MLP.
-        candidates: The features, then every two of them joined, "a × b".
+        candidates: The features, then two of them joined, "a × b".
         n_features: Number of features.
         loss: Mean loss of the bare runs, in nats.
         groups: Number of each input's group.
@@ -206,37 +212,50 @@ def find_roles(
     Cost: one forward pass an input; ``components x draws`` unembeddings an input; memory of
     ``inputs x components x d_model`` numbers.
     """
+    ((_, roles),) = deque(finding(model, behavior, compared, rng, draws=draws), maxlen=1)
+    return roles
+
+
+def finding(
+    model: LoadedModel,
+    behavior: Behavior,
+    compared: Sequence[tuple[int, int]],
+    rng: np.random.Generator,
+    *,
+    draws: int = DRAWS,
+) -> Generator[tuple[float, Roles], None, None]:
+    """Do as ``find_roles``; yield the share that is done and the roles so far, NaN if not yet."""
     _check(behavior)
-    parts, whole, terms, scale = _streams(model, behavior, compared)
+    labels, pairs = _candidates(behavior)
     groups, partners = draw_partners(len(behavior), draws, rng)
-    bare, size = _loss(model, whole, behavior.answers)
-    rises = np.zeros((len(behavior), parts.shape[1]))
-    for taken in partners:
-        for at, own in enumerate(parts.unbind(1)):
-            # Equal terms cancel exactly in this order.
-            changed = whole + (own[torch.from_numpy(taken)] - own)
-            rises[:, at] += _loss(model, changed, behavior.answers)[0] - bare
-    labels = _candidates(behavior)
-    eta2, null, largest, gain = _explained(
-        terms, list(labels.values()), len(behavior.features), rng
-    )
-    return Roles(
-        components=components(model.info),
-        candidates=tuple(labels),
-        n_features=len(behavior.features),
+    roles = _nothing(components(model.info), labels, (groups, partners), len(behavior.features))
+    streams = Streams(model, sorted({output for two in compared for output in two}))
+    for i, two in enumerate(compared):
+        if i % _PASSES == 0:
+            yield _RUN * i / len(behavior), roles
+        streams.add(behavior.clean[i], behavior.read_at(i), two)
+    parts, whole, terms, scale = streams.put_together()
+    bare, size = losses(model, whole, behavior.answers)
+    roles = replace(
+        roles,
         loss=float(bare.mean()),
-        groups=groups,
-        partners=partners,
-        rises=rises / len(partners),
         scale=scale,
         terms=terms,
-        eta2=eta2,
-        classes=np.array([of.max() + 1 for of in labels.values()]),
-        null=null,
-        largest=largest,
-        gain=gain,
         rounding=rounding("loss", size, model.info.dtype),
     )
+    for at, own in enumerate(parts.unbind(1)):
+        yield _RUN + (_MEASURED - _RUN) * at / parts.shape[1], roles
+        rises = roles.rises.copy()
+        rises[:, at] = 0
+        for taken in partners:
+            # Equal terms cancel exactly in this order.
+            changed = whole + (own[torch.from_numpy(taken)] - own)
+            rises[:, at] += losses(model, changed, behavior.answers)[0] - bare
+        rises[:, at] /= len(partners)
+        roles = replace(roles, rises=rises)
+    yield _MEASURED, roles
+    eta2, null, largest, gain = _explained(terms, list(labels.values()), pairs, rng)
+    yield 1.0, replace(roles, eta2=eta2, null=null, largest=largest, gain=gain)
 
 
 def components(model: ModelInfo) -> tuple[str, ...]:
@@ -271,6 +290,38 @@ def draw_partners(
     return groups, partners
 
 
+def _nothing(
+    names: tuple[str, ...],
+    labels: dict[str, Int[np.ndarray, "pair"]],
+    drawn: tuple[Int[np.ndarray, "pair"], Int[np.ndarray, "draw pair"]],
+    n_features: int,
+) -> Roles:
+    """Return roles of which nothing is measured yet."""
+
+    def unknown(*shape: int) -> Float[np.ndarray, "*shape"]:
+        return np.full(shape, np.nan)
+
+    groups, partners = drawn
+    n, many, scored = len(groups), len(names), (len(names), len(labels))
+    return Roles(
+        components=names,
+        candidates=tuple(labels),
+        n_features=n_features,
+        loss=np.nan,
+        groups=groups,
+        partners=partners,
+        rises=unknown(n, many),
+        scale=np.nan,
+        terms=unknown(n, many),
+        eta2=unknown(*scored),
+        classes=np.array([of.max() + 1 for of in labels.values()]),
+        null=unknown(*scored),
+        largest=unknown(many),
+        gain=unknown(many),
+        rounding=np.nan,
+    )
+
+
 def _check(behavior: Behavior) -> None:
     asked = "Roles are found from the loss and from features of inputs."
     if len(behavior) < LEAST:
@@ -280,97 +331,21 @@ def _check(behavior: Behavior) -> None:
         raise BadInput(asked, f"These have no {lacking}.", "Choose a behavior that has them.")
 
 
-# --- terms of the stream -------------------------------------------------------------------------
-
-
-def _streams(
-    model: LoadedModel, behavior: Behavior, compared: Sequence[tuple[int, int]]
-) -> tuple[
-    Float[Tensor, "pair component d_model"],
-    Float[Tensor, "pair d_model"],
-    Float[np.ndarray, "pair component"],
-    float,
-]:
-    """Return what each component wrote, the whole stream, terms of the logit difference, the scale.
-
-    A term that varies by no more than rounding is put as one number.
-    """
-    weights = [output_weights(model, layer) for layer in range(model.info.n_layers)]
-    outputs = sorted({output for two in compared for output in two})
-    columns = unembedding(model, torch.tensor(outputs))[0].T
-    place = {output: columns[i] for i, output in enumerate(outputs)}
-    parts: list[Tensor] = []
-    whole: list[Tensor] = []
-    terms: list[Tensor] = []
-    scales: list[float] = []
-    size = torch.zeros(())
-    for i, (ids, (first, second)) in enumerate(zip(behavior.clean, compared, strict=True)):
-        run = written(model, torch.tensor(ids), behavior.read_at(i))
-        of_input, biases = _parts(run, weights)
-        read = run.final.pull(place[first] - place[second]) * run.final.scale
-        parts.append(of_input)
-        whole.append(of_input.sum(0) + biases)
-        terms.append(of_input @ read)
-        scales.append(run.final.scale)
-        size = torch.maximum(size, of_input.norm(dim=-1) * read.norm())
-    scale = float(np.mean(scales))
-    found, sizes = torch.stack(terms).numpy() / scale, size.numpy() / scale
-    for term, largest in zip(found.T, sizes, strict=True):
-        if np.ptp(term) <= rounding("logit_diff", float(largest), model.info.dtype):
-            term[:] = term[0]
-    return torch.stack(parts), torch.stack(whole), found, scale
-
-
-def _parts(
-    run: Written, weights: Sequence[tuple[Tensor, Tensor]]
-) -> tuple[Float[Tensor, "component d_model"], Float[Tensor, "d_model"]]:
-    """Return what each component of a run wrote, and the sum of the attention's biases."""
-    embed = run.embed if run.pos_embed is None else run.embed + run.pos_embed
-    parts, biases = [embed[None]], torch.zeros_like(embed)
-    for layer, (w_o, b_o) in enumerate(weights):
-        heads = torch.einsum("hd,hdm->hm", run.z[layer], w_o)
-        if run.attn_norms:
-            norm = run.attn_norms[layer]
-            heads, b_o = _scaled(norm, heads), _scaled(norm, b_o) + norm.bias
-        parts.append(heads)
-        biases = biases + b_o
-        if run.mlp_out is not None:
-            parts.append(run.mlp_out[layer][None])
-    return torch.cat(parts), biases
-
-
-def _scaled(norm: Norm, values: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
-    """Put a part of what a norm saw through it, with its scale held fixed, without its bias."""
-    centred = values - values.mean(-1, keepdim=True) if norm.centred else values
-    return centred / norm.scale * norm.gain
-
-
-def _loss(
-    model: LoadedModel, streams: Float[Tensor, "pair d_model"], answers: Sequence[int]
-) -> tuple[PerPair, float]:
-    """Return the loss that each stream gives, and the largest size of a logit."""
-    losses: list[Tensor] = []
-    size = 0.0
-    for start in range(0, len(streams), _ROWS):
-        rows = streams[start : start + _ROWS, None].to(model.dtype).to(model.device)
-        logits = unembed(model, rows)[:, 0]
-        right = answers[start : start + _ROWS]
-        losses.append(metric("loss", logits, right, right, logits))
-        size = max(size, float(logits.abs().max()))
-    return torch.cat(losses).numpy(), size
-
-
 # --- explained variance --------------------------------------------------------------------------
 
 
-def _candidates(behavior: Behavior) -> dict[str, Int[np.ndarray, "pair"]]:
-    """Number the classes of each feature and of every two features joined."""
-    single = {name: _numbered(np.array(values)[:, None]) for name, values in behavior.features}
-    joined = {
-        f"{a} × {b}": _numbered(np.stack([single[a], single[b]], 1))
-        for a, b in combinations(single, 2)
-    }
-    return {**single, **joined}
+def _candidates(
+    behavior: Behavior,
+) -> tuple[dict[str, Int[np.ndarray, "pair"]], list[tuple[int, int]]]:
+    """Number the classes of each feature and of two joined, and say which two each time."""
+    labels = {name: _numbered(np.array(values)[:, None]) for name, values in behavior.features}
+    names, pairs = list(labels), list[tuple[int, int]]()
+    for a, b in combinations(range(len(names)), 2):
+        joined = _numbered(np.stack([labels[names[a]], labels[names[b]]], 1))
+        if (joined.max() + 1) * MEMBERS <= len(behavior):
+            labels[f"{names[a]} × {names[b]}"] = joined
+            pairs.append((a, b))
+    return labels, pairs
 
 
 def _numbered(values: Int[np.ndarray, "pair feature"]) -> Int[np.ndarray, "pair"]:
@@ -380,7 +355,7 @@ def _numbered(values: Int[np.ndarray, "pair feature"]) -> Int[np.ndarray, "pair"
 def _explained(
     terms: Float[np.ndarray, "pair component"],
     labels: Sequence[Int[np.ndarray, "pair"]],
-    n_features: int,
+    pairs: Sequence[tuple[int, int]],
     rng: np.random.Generator,
 ) -> tuple[Scores, Scores, Float[np.ndarray, "component"], Float[np.ndarray, "component"]]:
     """Return η², its quantile over shuffles, that of a component's largest, and that of a gain.
@@ -393,7 +368,7 @@ def _explained(
     shuffled = np.stack([every(rng.permutation(centred)) for _ in range(SHUFFLES)])
     null = np.quantile(shuffled, QUANTILE, axis=0)
     largest = np.quantile(shuffled.max(2), QUANTILE, axis=0)
-    return found, null, largest, _chance_gain(centred, labels, found, n_features, rng)
+    return found, null, largest, _chance_gain(centred, labels, found, pairs, rng)
 
 
 def _shares(
@@ -416,15 +391,15 @@ def _chance_gain(
     centred: Float[np.ndarray, "pair component"],
     labels: Sequence[Int[np.ndarray, "pair"]],
     found: Scores,
-    n: int,
+    pairs: Sequence[tuple[int, int]],
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "component"]:
-    """Return the quantile over shuffles of the largest gain that any two of n features give.
+    """Return the quantile over shuffles of the largest gain that any two joined features give.
 
     Shuffling terms among inputs equal in one feature is shuffling the other feature there. The one
     is the better of the two, so that what it explains is kept.
     """
-    pairs = list(combinations(range(n), 2))
+    n = len(labels) - len(pairs)
     largest = np.zeros((SHUFFLES, len(found)))
     for kept, label in enumerate(labels[:n]):
         having = [(n + at, sum(two) - kept) for at, two in enumerate(pairs) if kept in two]

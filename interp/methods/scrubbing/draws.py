@@ -163,9 +163,16 @@ def refuse_unclear(node: Node) -> None:
     """Refuse what has no one meaning where an input goes through other layers.
 
     Raises:
-        BadInput: The node draws separately there, or puts a sum of several layers into them.
+        BadInput: The node draws separately there, has children of two ways, or puts a sum of
+            several layers into them.
     """
     through = [child for child in node.children if child.via != "direct"]
+    if len({child.via for child in through}) > 1:
+        raise BadInput(
+            f"Inputs of the node {node.id} go through MLPs, and others through any layers.",
+            "What lies between is run again in one way.",
+            "Choose one of the two for all of them.",
+        )
     for child in through:
         if len({(term.layer, term.kind) for term in parse_terms(child.site)}) > 1:
             raise BadInput(

@@ -1,0 +1,344 @@
+"""What an attack with an explanation finds, and how it is drawn and read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from interp.figures import adversarial as drawn
+from interp.figures.named import NamedFigure
+from interp.methods.scrubbing.adversarial import arms, yields
+from interp.methods.scrubbing.adversarial.arms import Arm
+from interp.methods.scrubbing.adversarial.found import Found
+from interp.scores import Absent, Anchor, Interval, Null, Score
+
+RARE = 0.05
+"""Share of a null above which it is said that the null does as well."""
+_WILSON = "Wilson"
+_SHOWN = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Errors by what chose the inputs.
+
+    Attributes:
+        behavior: The population.
+        claim: Id of the node that was attacked alone, or empty.
+        budget: Queries of the model in each arm.
+        done: Whether everything has been asked.
+        found: The arms, the worst errors and what searches ended with.
+    """
+
+    behavior: str
+    claim: str
+    budget: int
+    done: bool
+    found: Found
+
+    def named(self, arm: str) -> str:
+        """Return what people read for an arm."""
+        if arm == arms.EXCLUDED and self.claim:
+            return f"search: claim {self.claim}"
+        return arm
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def figures(result: Result) -> list[NamedFigure]:
+    """Draw shares by arm, by family, their growth, what searches found and the worst errors."""
+    return [_shares(result), _families(result), _growth(result), _searches(result), _worst(result)]
+
+
+def _shares(result: Result) -> NamedFigure:
+    rows = [_bar(result, arm) for arm in result.found.arms]
+    absent = [
+        f"{result.named(a.name)} was not tried: {a.why_not}."
+        for a in result.found.arms
+        if a.why_not
+    ]
+    caption = (
+        f"Share of inputs on which the model errs, {result.budget:,} queries an arm, none asked "
+        "twice. Arms of several families: on the half of the queries that did not choose the "
+        "family. Lines: 95 % (Wilson; inputs of one start of a search, or of one random "
+        "hypothesis, are not independent, which widens them). Ticks: single random hypotheses."
+    )
+    title = "share of inputs on which the model errs (%)"
+    return NamedFigure(
+        "shares",
+        "What makes the model err",
+        " ".join([caption, *absent]),
+        drawn.bars(rows, title=title),
+    )
+
+
+def _bar(result: Result, arm: Arm) -> drawn.Bar:
+    low, high = arm.interval if arm.counted else (0.0, 0.0)
+    null = 100 * result.found.null if arm.name == arms.NULL else np.zeros(0)
+    family = f", {arm.families[arm.chosen]}" if arm.families and arm.chosen >= 0 else ""
+    said = f"{arm.wrong:,} of {arm.counted:,}, {_percent(arm)}{family}; {_first(arm)}"
+    name, share = result.named(arm.name), 100 * arm.share
+    marked = arm.name in (arms.FAMILIES, arms.DISAGREEMENT, arms.EXCLUDED)
+    return drawn.Bar(name, share, 100 * low, 100 * high, arm.why_not or said, marked, null)
+
+
+def _first(arm: Arm) -> str:
+    of = "half of them by query" if arm.name == arms.NULL else "first error at query"
+    return f"{of} {arm.first:,}" if arm.first else "no error yet"
+
+
+def _families(result: Result) -> NamedFigure:
+    """Draw the families of the hypothesis and of the rule alone on the half that chose."""
+    rows: list[drawn.Bar] = []
+    for name in (arms.FAMILIES, arms.RULE):
+        arm = result.found.arm(name)
+        asked, wrong = arm.family_asked, arm.family_errors
+        order = np.argsort(-wrong / np.maximum(asked, 1), kind="stable").tolist()
+        kept = [i for i in order if asked[i]][:_SHOWN]
+        if 0 <= arm.chosen < len(asked) and arm.chosen not in kept:
+            kept = [*kept[:-1], arm.chosen]
+        for i in kept:
+            low, high = yields.wilson(float(wrong[i]), float(asked[i]))
+            said = f"{wrong[i]:,} of {asked[i]:,}" + (", chosen" if i == arm.chosen else "")
+            rows.append(
+                drawn.Bar(
+                    f"{name}: {arm.families[i]}",
+                    100 * float(wrong[i] / asked[i]),
+                    100 * low,
+                    100 * high,
+                    said,
+                    bool(i == arm.chosen),
+                )
+            )
+    return NamedFigure(
+        "families",
+        "Which family makes it err",
+        "On the half of the queries that chooses; red: the family to which the model gave the "
+        "largest mean probability of a wrong answer, which is then asked alone. A family of the "
+        "hypothesis: inputs in which exactly the first has changed by the fewest edits found, and "
+        "what is in brackets is as it was. The rule alone: one edit, and another right answer.",
+        drawn.bars(rows, title="share of inputs on which the model errs (%)"),
+    )
+
+
+def _growth(result: Result) -> NamedFigure:
+    rows = [
+        drawn.Growth(result.named(arm.name), arm.points.tolist(), arm.found.tolist())
+        for arm in result.found.arms
+        if not arm.why_not
+    ]
+    return NamedFigure(
+        "growth",
+        "Errors found against queries",
+        "All queries, also those that choose a family. Random hypotheses: the mean of them.",
+        drawn.growth(rows),
+    )
+
+
+def _searches(result: Result) -> NamedFigure:
+    rows = [
+        drawn.Ends(
+            result.named(one.name),
+            one.searched,
+            one.fresh,
+            one.errors,
+            [drawn.theme.label(text, 50) for text in one.texts],
+        )
+        for one in result.found.searches
+    ]
+    said = [
+        f"{result.named(one.name)}: {one.searched.mean():.3g} nats in the search, "
+        f"{one.fresh.mean():.3g} on fresh draws; {int(one.wrong.sum())} of {len(one.texts)} are "
+        f"errors of the model, on {int(one.refutes.sum())} it is right and the scrubbed model "
+        f"answers something else, which speaks against the explanation; median of the population's "
+        f"inputs {np.median(one.ordinary):.3g}, 99 % below {np.quantile(one.ordinary, 0.99):.3g}"
+        + (f"; for {one.lonely:.0%} of them a class is empty" if one.lonely else "")
+        + "."
+        for one in result.found.searches
+    ]
+    return NamedFigure(
+        "searches",
+        "What searches found, scored again",
+        "The best of many noisy scores is too large: only fresh draws estimate it. Lines: 95 %. "
+        + " ".join(said),
+        drawn.again(rows),
+    )
+
+
+def _worst(result: Result) -> NamedFigure:
+    worst = result.found.worst
+    hover = [
+        f"{m.arm}{f': {m.family}' if m.family else ''}, the model says {m.said}" for m in worst
+    ]
+    texts = tuple(
+        (f"{i + 1}. right: {m.right}, the model says {m.said} ({m.arm})", m.text)
+        for i, m in enumerate(worst)
+    )
+    return NamedFigure(
+        "worst",
+        "Errors of which the model is most certain",
+        "Found with the explanation, by families or by either search."
+        if worst
+        else "No error was found with the explanation yet.",
+        drawn.confident(
+            [m.text for m in worst],
+            [m.log_odds for m in worst],
+            [drawn.theme.label(h, 140) for h in hover],
+        ),
+        texts=texts,
+    )
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _percent(arm: Arm) -> str:
+    """Write a share with its interval."""
+    if not arm.counted:
+        return "not asked"
+    low, high = arm.interval
+    return f"{_number(arm.share)} % [{_number(low)}, {_number(high)}]"
+
+
+def _number(share: float) -> str:
+    """Write a share in per cent, with two digits that count."""
+    return f"{100 * share:.2g}" if share < 0.0995 else f"{100 * share:.0f}"
+
+
+def verdict(result: Result) -> str:
+    """Say what the explanation finds, what is found without it, and what that comes to."""
+    found = result.found
+    own, rule = found.arm(arms.FAMILIES), found.arm(arms.RULE)
+    if not result.done:
+        asked = sum(arm.asked for arm in found.arms)
+        errors = sum(arm.errors for arm in found.arms)
+        return f"{asked:,} inputs were asked so far, and the model erred on {errors:,} of them."
+    if own.why_not:
+        return f"There are no families: {own.why_not}. {_searched(result)}"
+    if not any(arm.errors for arm in found.arms):
+        return (
+            f"No arm found an error in {result.budget:,} queries: nothing is learned about what "
+            "the explanation buys. Next: more queries."
+        )
+    family = f" ({own.families[own.chosen]})" if own.families and own.chosen >= 0 else ""
+    parts = [
+        f"Families from this hypothesis{family} make the model err on {_percent(own)} of "
+        f"{own.counted:,} fresh inputs; {_controls(result)}; minimal violations of the rule "
+        f"alone on {_percent(rule)}.",
+        _conclusion(found),
+    ]
+    if found.determines:
+        parts.append(
+            "Its features together say the right answer, so its families are violations of the "
+            "rule too, told apart by what is broken."
+        )
+    return " ".join([*parts, _searched(result)]).strip()
+
+
+def _controls(result: Result) -> str:
+    found = result.found
+    plain = f"random inputs on {_percent(found.arm(arms.RANDOM))}, one random edit on "
+    plain += _percent(found.arm(arms.NEAR))
+    if not len(found.null):
+        return plain
+    return (
+        f"{plain}, families from random hypotheses on {_number(float(np.median(found.null)))} % "
+        f"in the median (rank {_rank(found)} of {len(found.null) + 1})"
+    )
+
+
+def _rank(found: Found) -> int:
+    return 1 + int((found.null >= found.arm(arms.FAMILIES).share).sum())
+
+
+def _conclusion(found: Found) -> str:
+    """Compare with the null and with the rule alone."""
+    own, rule = found.arm(arms.FAMILIES), found.arm(arms.RULE)
+    if not own.errors:
+        return "The explanation finds no error: it buys nothing here."
+    if len(found.null) and _rank(found) > 1 and _rank(found) > RARE * (len(found.null) + 1):
+        return "Random hypotheses do about as well: nothing is shown to be due to this one."
+    if not own.counted or not rule.counted or not (own.wrong or rule.wrong):
+        return "That is too little to compare."
+    value, low, high = yields.ratio((own.share, *own.interval), (rule.share, *rule.interval))
+    times = f"{_times(value)} [{_times(low)}, {_times(high)}] times as often"
+    if low > 1:
+        return f"That is {times}: here the explanation buys more than knowing the task."
+    if high < 1:
+        return f"That is {times}: the explanation buys less than knowing the task."
+    return f"That is {times}: the explanation is not shown to buy anything over knowing the task."
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g}" if math.isfinite(ratio) else "any number of"
+
+
+def _searched(result: Result) -> str:
+    found = result.found
+    climb = found.arm(arms.CLIMB)
+    searches = [found.arm(name) for name in (arms.DISAGREEMENT, arms.EXCLUDED)]
+    told = [f"{result.named(a.name)} {_percent(a)}" for a in searches if not a.why_not]
+    if not told:
+        return ""
+    return (
+        f"Of the inputs that searches asked: {', '.join(told)}; uphill on the model's own answer, "
+        f"with no explanation, {_percent(climb)}."
+    )
+
+
+def scores(result: Result) -> list[Score]:
+    """Return the shares that claim something for the explanation, with their scale."""
+    found = result.found
+    own, floor = found.arm(arms.FAMILIES), found.arm(arms.RANDOM)
+    if not result.done or not floor.counted:
+        return []
+    made = [_score_of_families(found)] if own.counted else []
+    for name in (arms.DISAGREEMENT, arms.EXCLUDED):
+        arm = found.arm(name)
+        if arm.counted:
+            made.append(_score_of_search(result, arm))
+    return made
+
+
+def _score_of_families(found: Found) -> Score:
+    own, rule = found.arm(arms.FAMILIES), found.arm(arms.RULE)
+    chosen = own.chosen if own.families else -1
+    searched = own.share
+    if chosen >= 0 and own.family_asked[chosen]:
+        searched = float(own.family_errors[chosen] / own.family_asked[chosen])
+    constant = Anchor("the rule alone", rule.share) if rule.counted else Absent("never asked")
+    null: Null | Absent = Absent(found.arm(arms.NULL).why_not or "too few were asked")
+    if len(found.null):
+        low, median, high = np.quantile(found.null, (0.05, 0.5, 0.95)).tolist()
+        null = Null("families from random hypotheses", low, median, high, len(found.null))
+    return Score(
+        name="errors of the model, on inputs from families of the hypothesis",
+        value=searched,
+        unit="share of inputs",
+        n=own.counted,
+        floor=Anchor("random inputs", found.arm(arms.RANDOM).share),
+        ceiling=Anchor("every input", 1.0),
+        constant=constant,
+        null=null,
+        interval=Interval(*own.interval, yields.LEVEL, _WILSON),
+        held_out=Anchor("queries that did not choose the family", own.share),
+    )
+
+
+def _score_of_search(result: Result, arm: Arm) -> Score:
+    climb = result.found.arm(arms.CLIMB)
+    return Score(
+        name=f"errors of the model, {result.named(arm.name)}",
+        value=arm.share,
+        unit="share of inputs",
+        n=arm.counted,
+        floor=Anchor("random inputs", result.found.arm(arms.RANDOM).share),
+        ceiling=Anchor("every input", 1.0),
+        constant=Anchor("uphill on the model's own answer", climb.share),
+        null=Absent("random hypotheses are tried by families alone"),
+        interval=Interval(*arm.interval, yields.LEVEL, f"{_WILSON}, starts as clusters"),
+        held_out=Absent("every query counts, nothing was chosen"),
+    )

@@ -1,0 +1,338 @@
+"""Families of inputs: population inputs with the fewest edits that break what is to be broken.
+
+A family of a hypothesis is named by one or two of its atoms: in each of its inputs exactly these
+take another value than in the input that it was made of, and all other atoms keep theirs. Of the
+edited inputs that do so, those nearest to the boundary are taken. ``Edits`` are those of the rule
+alone and of no rule at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import combinations, product
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from interp.errors import InterpError
+from interp.methods.scrubbing.adversarial.atoms import Atoms
+from interp.methods.scrubbing.adversarial.ground import NOWHERE, Ground, distinct
+from interp.methods.scrubbing.adversarial.moves import Bodies, changed
+from interp.models import tokens
+
+MOST_FAMILIES = 64
+PROPOSALS = 16
+"""Edited copies of an input that are looked at in each step."""
+MOST_EDITS = 3
+ROUNDS = 12
+"""How often fresh inputs are edited before a family is given up."""
+_CHOICES = 3
+"""Inputs of which the one nearest to the boundary is edited."""
+_IDLE = 2
+"""Times in a row that nothing new comes out before a family is given up."""
+_AT_ONCE = 16
+"""Least inputs that are edited together: what is not used is kept for the next time."""
+
+
+@dataclass(eq=False)
+class Drawn:
+    """The population's own inputs, in order, each once.
+
+    Attributes:
+        ground: The population.
+        names: One family.
+    """
+
+    ground: Ground
+    names: tuple[str, ...] = ("as drawn",)
+    _next: int = 0
+
+    def make(self, family: int, n: int, known: set[bytes]) -> Bodies:
+        """Take the next ones."""
+        taken: list[int] = []
+        while len(taken) < n and self._next < len(self.ground.drawn):
+            rows = np.arange(self._next, min(self._next + n, len(self.ground.drawn)))
+            new = rows[distinct(self.ground.drawn.at(rows), known)]
+            room = n - len(taken)
+            if len(new) > room:
+                self._next = int(new[room])
+                known -= set(self.ground.drawn.at(new[room:]).keys())
+            else:
+                self._next = int(rows[-1]) + 1
+            taken += new[:room].tolist()
+        return self.ground.drawn.at(np.array(taken, np.int64))
+
+
+@dataclass(eq=False)
+class Edits:
+    """Population inputs after one edit.
+
+    Attributes:
+        ground: The population.
+        rng: Source of all randomness.
+        across: Whether the edit must change the right answer: minimal violations of the rule.
+    """
+
+    ground: Ground
+    rng: np.random.Generator
+    across: bool
+
+    _spare: dict[int, Bodies] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def _asked(self) -> list[tuple[int, int, int]]:
+        """Length, kind of edit and right answer after it, -1 where answers are not told apart."""
+        labels = np.unique(self.ground.pool.labels).tolist()
+        told = labels if self.across and len(labels) <= 4 else [NOWHERE]
+        kinds = range(len(self.ground.moves.kinds))
+        return list(product(range(len(self.ground.sizes)), kinds, told))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Kinds of edit, with the answer that they lead to."""
+        outputs, kinds = tokens.answer_names(self.ground.info), self.ground.moves.kinds
+        return tuple(
+            _and_size(kinds[k] + (f" → {outputs[to]}" if to >= 0 else ""), self.ground, size)
+            for size, k, to in self._asked
+        )
+
+    def make(self, family: int, n: int, known: set[bytes]) -> Bodies:
+        """Edit inputs drawn at random until there are enough."""
+        return _gathered(partial(self._edited, family), n, known, self._spare, family)
+
+    def _edited(self, family: int, n: int) -> Bodies:
+        """Edit some inputs by one kind, and keep one of each input, so that none has many."""
+        size, kind, to = self._asked[family]
+        rows = self.rng.choice(self.ground.sizes[size][1], 2 * n)
+        starts = self.ground.drawn.at(rows).repeated(PROPOSALS)
+        after, how = self.ground.moves.edit(starts, self.rng)
+        ok = (how == kind) & changed(starts, after)
+        at = np.flatnonzero(ok)
+        right = self.ground.answers(after.at(at))
+        ok[at] = right != NOWHERE
+        if self.across:
+            ok[at] &= right != self.ground.answers(starts.at(at))
+        if to != NOWHERE:
+            ok[at] &= right == to
+        ok = ok.reshape(-1, PROPOSALS)
+        there = np.flatnonzero(ok.any(1))
+        return after.at(there * PROPOSALS + ok[there].argmax(1))
+
+
+@dataclass(frozen=True)
+class Family:
+    """Which atoms change, and what all are then.
+
+    Attributes:
+        targets: Numbers of the atoms that change.
+        cell: Value of each atom that is a truth after the change; -1 for those that are none.
+        size: Number of the lengths, as the ground tells them apart.
+    """
+
+    targets: tuple[int, ...]
+    cell: tuple[int, ...]
+    size: int
+
+
+@dataclass(eq=False)
+class Violations:
+    """Minimal violations of the atoms of a hypothesis.
+
+    Attributes:
+        ground: The population.
+        atoms: The atoms.
+        rng: Source of all randomness.
+    """
+
+    ground: Ground
+    atoms: Atoms
+    rng: np.random.Generator
+    _spare: dict[int, Bodies] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def _starts(self) -> tuple[Int[np.ndarray, "start atom"], Float[np.ndarray, "start atom"]]:
+        """Values and margins of the drawn inputs; what is no truth has the value -1."""
+        classes, margins = self.atoms.values(self.ground, self.ground.drawn)
+        return np.where(self._truths, classes, -1), margins
+
+    @cached_property
+    def _truths(self) -> Bool[np.ndarray, "atom"]:
+        return np.array([one.is_truth for one in self.atoms.of], bool)
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """Every atom and every pair, changed in inputs of every kind and length that there is.
+
+        Where these are more than ``MOST_FAMILIES`` pairs go first, then kinds with few inputs.
+        """
+        found: list[tuple[int, int, Family]] = []
+        for size, (_, rows) in enumerate(self.ground.sizes):
+            cells, counts = np.unique(self._starts[0][rows], axis=0, return_counts=True)
+            for cell, count in zip(cells.tolist(), counts.tolist(), strict=True):
+                for many in (1, 2):
+                    for targets in combinations(range(len(self.atoms)), many):
+                        after = tuple(
+                            1 - was if i in targets and was >= 0 else was
+                            for i, was in enumerate(cell)
+                        )
+                        found.append((many, -count, Family(targets, after, size)))
+        found.sort(key=lambda one: one[:2])
+        return tuple(family for _, _, family in found[:MOST_FAMILIES])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What has changed, and what all atoms are then."""
+        return tuple(_and_size(self._named(one), self.ground, one.size) for one in self.families)
+
+    def _named(self, family: Family) -> str:
+        words = {0: "not {}", 1: "{}", -1: "another {}"}
+        atoms = list(enumerate(zip(self.atoms.of, family.cell, strict=True)))
+        changed = [words[to].format(one.name) for i, (one, to) in atoms if i in family.targets]
+        kept = [
+            words[to].format(one.name) if to >= 0 else one.name
+            for i, (one, to) in atoms
+            if i not in family.targets
+        ]
+        return " and ".join(changed) + (f" (still {', '.join(kept)})" if kept else "")
+
+    def make(self, family: int, n: int, known: set[bytes]) -> Bodies:
+        """Edit inputs until exactly the wished atoms are others."""
+        asked = self.families[family]
+
+        def edited(n: int) -> Bodies:
+            return self._edited(asked, self._chosen(asked, n + n // 3))
+
+        return _gathered(edited, n, known, self._spare, family)
+
+    def _chosen(self, asked: Family, n: int) -> Int[np.ndarray, "start"]:
+        """Draw inputs that can be broken, near to the boundary rather than far."""
+        classes, margins = self._starts
+        targets = list(asked.targets)
+        cell = np.array(asked.cell)
+        before = np.where(np.isin(np.arange(len(cell)), targets) & (cell >= 0), 1 - cell, cell)
+        rows = self.ground.sizes[asked.size][1]
+        can = rows[(classes[rows] == before).all(1)]
+        if not len(can):
+            return can
+        drawn = can[self.rng.integers(len(can), size=(n, _CHOICES))]
+        far = margins[drawn][:, :, targets].sum(2)
+        return drawn[np.arange(n), far.argmin(1)]
+
+    def _edited(self, asked: Family, rows: Int[np.ndarray, "start"]) -> Bodies:
+        """Walk from each input by edits that keep what is to stay, until the rest has changed."""
+        now = self.ground.drawn.at(rows)
+        done = [now.at(np.arange(0))]
+        if not len(rows):
+            return now
+        before, _ = self.atoms.values(self.ground, now)
+        for _ in range(MOST_EDITS):
+            if not len(now):
+                break
+            tried, _ = self.ground.moves.edit(now.repeated(PROPOSALS), self.rng)
+            ok, kept, far = self._judged(asked, before, tried)
+            there, best = _nearest(ok, far)
+            done.append(tried.at(best[there]))
+            moved, nearer = _nearest(kept, far)
+            step = tried.at(nearer)
+            ids = np.where(moved[:, None], step.ids, now.ids)
+            lengths = np.where(moved, step.lengths, now.lengths)
+            now, before = Bodies(ids, lengths).at(~there), before[~there]
+        return Bodies.joined(done)
+
+    def _judged(
+        self, asked: Family, before: Int[np.ndarray, "start atom"], tried: Bodies
+    ) -> tuple[
+        Bool[np.ndarray, "start proposal"],
+        Bool[np.ndarray, "start proposal"],
+        Float[np.ndarray, "start proposal"],
+    ]:
+        """Say which proposals are of the family, which keep the rest, and how far they are off."""
+        shape, targets = (len(before), PROPOSALS), list(asked.targets)
+        classes, margins = self._values(tried)
+        same = classes.reshape(*shape, -1) == before[:, None]
+        kept = np.delete(same, targets, 2).all(2)
+        ok = kept & ~same[:, :, targets].any(2)
+        # What the population lacks is left out; nobody asks where an input is there already.
+        ok = self._valid(ok, tried)
+        kept = self._valid(kept & ~ok.any(1, keepdims=True), tried)
+        # A random part smaller than any margin, so that equal ones are chosen from.
+        far = margins[:, targets].sum(1) + 0.5 * self.rng.random(len(tried))
+        return ok, kept, far.reshape(shape)
+
+    def _valid(
+        self, of: Bool[np.ndarray, "start proposal"], tried: Bodies
+    ) -> Bool[np.ndarray, "start proposal"]:
+        """Keep the marks of those that the population could have drawn."""
+        rows = np.flatnonzero(of)
+        found = np.zeros(of.size, bool)
+        found[rows] = self.ground.answers(tried.at(rows)) != NOWHERE
+        return found.reshape(of.shape)
+
+    def _values(
+        self, tried: Bodies
+    ) -> tuple[Int[np.ndarray, "text atom"], Float[np.ndarray, "text atom"]]:
+        """Return the atoms of edited strings; those without a value are never what is wanted."""
+        try:
+            return self.atoms.values(self.ground, tried)
+        except InterpError:
+            valid = np.flatnonzero(self.ground.answers(tried) != NOWHERE)
+            classes = np.full((len(tried), len(self.atoms)), np.iinfo(np.int64).min)
+            margins = np.zeros(classes.shape)
+            classes[valid], margins[valid] = self.atoms.values(self.ground, tried.at(valid))
+            return classes, margins
+
+
+def _nearest(
+    of: Bool[np.ndarray, "start proposal"], far: Float[np.ndarray, "start proposal"]
+) -> tuple[Bool[np.ndarray, "start"], Int[np.ndarray, "start"]]:
+    """Say which inputs have a marked proposal, and number the nearest one of each among all."""
+    rows = np.arange(len(of))
+    reached = np.where(of, far, np.inf)
+    best = reached.argmin(1)
+    return np.isfinite(reached[rows, best]), rows * PROPOSALS + best
+
+
+Making = Drawn | Edits | Violations
+"""What makes inputs by family: ``names`` are the families, ``make`` gives so many new ones."""
+
+
+def _gathered(
+    edited: Callable[[int], Bodies], n: int, known: set[bytes], spare: dict[int, Bodies], key: int
+) -> Bodies:
+    """Take ``n`` new strings from what is spare, and edit inputs until there are enough.
+
+    Args:
+        edited: Edits about so many inputs.
+        n: How many are wanted.
+        known: Strings that are not wanted again; those taken are noted.
+        spare: What is left over of each family.
+        key: The family.
+    """
+    parts, left, idle = list[Bodies](), n, 0
+    for _ in range(ROUNDS):
+        source = spare.pop(key, None)
+        source = edited(max(left, _AT_ONCE)) if source is None else source
+        rows: list[int] = []
+        keys = source.keys()
+        at = 0
+        while at < len(keys) and len(rows) < left:
+            if keys[at] not in known:
+                known.add(keys[at])
+                rows.append(at)
+            at += 1
+        parts.append(source.at(np.array(rows, np.int64)))
+        left -= len(rows)
+        if at < len(keys):
+            spare[key] = source.at(np.arange(at, len(keys)))
+        idle = 0 if rows else idle + 1
+        if not left or idle == _IDLE:
+            break
+    return Bodies.joined(parts)
+
+
+def _and_size(name: str, ground: Ground, size: int) -> str:
+    """Add which lengths a family is of, where they are told apart."""
+    said = ground.sizes[size][0]
+    return f"{name}, {said}" if said else name
