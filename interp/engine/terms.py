@@ -97,7 +97,7 @@ class Terms:
             BadInput: A position is beyond the longest input, or counted from several ends.
         """
         one = int(self.lengths.min()) == int(self.lengths.max())
-        if where == READ:
+        if isinstance(where, str):
             single = one or self.read >= 0
             return (self.read % self.width,) if single else READ
         off = [p for p in where if not -self.width * one <= p < self.width]
@@ -109,6 +109,16 @@ class Terms:
                 f"Name positions from 0 to {self.width - 1}.",
             )
         return tuple(p % self.width for p in where)
+
+    def numbers(self, where: Where) -> tuple[int, ...]:
+        """Return positions counted from 0, all the same in every input.
+
+        Raises:
+            BadInput: They are the ones that inputs of several lengths are read at.
+        """
+        found = self.normal((self.read,)) if isinstance(where, str) else where
+        assert not isinstance(found, str), "numbers stay numbers"
+        return found
 
     def seen(self, rows: Int[Tensor, "entry"]) -> Bool[Tensor, "entry pos"] | None:
         """Return which positions of some inputs are no padding; None where all are as long."""
@@ -130,14 +140,14 @@ class Terms:
                 then, and the inputs need not be padded.
         """
         if not len(rows):
-            self.wanted.setdefault(key, set()).update([READ] if where == READ else where)
-            if where != READ and not hidden:
+            self.wanted.setdefault(key, set()).update([READ] if isinstance(where, str) else where)
+            if not isinstance(where, str) and not hidden:
                 self._beyond = max(self._beyond, *where, 0)
-            n = 1 if where == READ else len(where)
+            n = 1 if isinstance(where, str) else len(where)
             d_model = self.model.info.d_model
             return torch.zeros(0, n, d_model, dtype=self.lean.dtype, device=self.model.device)
         kept = self._kept[key]
-        if where == READ:
+        if isinstance(where, str):
             return kept["read"][rows]
         at = [self._at[key][p] for p in where]
         if at == list(range(kept["at"].shape[1])):
@@ -205,11 +215,12 @@ class Terms:
     def _make_room(self, key: Key, places: set[int | str]) -> None:
         numbers = sorted(p for p in places if isinstance(p, int))
         shape = (self.n, len(numbers), self.model.info.d_model)
-        like = {"dtype": self.lean.dtype, "device": self.model.device}
-        self._kept[key] = {"at": torch.zeros(shape, **like)}
+        dtype, device = self.lean.dtype, self.model.device
+        self._kept[key] = {"at": torch.zeros(shape, dtype=dtype, device=device)}
         self._at[key] = {p: i for i, p in enumerate(numbers)}
         if READ in places:
-            self._kept[key]["read"] = torch.empty(shape[0], 1, shape[2], **like)
+            read = torch.empty(shape[0], 1, shape[2], dtype=dtype, device=device)
+            self._kept[key]["read"] = read
 
     def _batches(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Cut the inputs into batches of one length, or of all lengths where they are padded."""

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.methods.scrubbing.budget import Budget
+from interp.methods.scrubbing.decodable import Decodable, NotAsked
 from interp.methods.scrubbing.measure import Measured
-from interp.methods.scrubbing.probes import Decodable, NotAsked
 
 MEASURES = ("loss", "accuracy", "kl", "gap")
 

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from interp.explanations.hypothesis import EXACT, SEPARATE, SHARED, Hypothesis
 from interp.methods.scrubbing import anchors, nulls, probes
 from interp.methods.scrubbing.budget import budget
+from interp.methods.scrubbing.draws import Draws
+from interp.methods.scrubbing.decodable import Decodable, NotAsked
 from interp.methods.scrubbing.found import MEASURES, Floor, Found, Paid, Without
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.intervals import Matrix, of_mean
@@ -149,7 +151,7 @@ class _Bench:
 
     def estimate(self) -> Iterator[Measured]:
         """Scrub batch by batch."""
-        drawn: dict[int, np.ndarray] = {}
+        drawn: dict[int, Draws] = {}
         scrubber, seed = self._main, self.amount.seed
 
         def run(draw: int, part: slice) -> Logits:
@@ -184,8 +186,8 @@ class _Bench:
     def probed(self, found: Found) -> Found:
         """Ask how decodable the features of the nodes are."""
         every = probes.decodable(self.cache, self.hypothesis, self.inputs)
-        asked = tuple(one for one in every if isinstance(one, probes.Decodable))
-        others = tuple(one for one in every if isinstance(one, probes.NotAsked))
+        asked = tuple(one for one in every if isinstance(one, Decodable))
+        others = tuple(one for one in every if isinstance(one, NotAsked))
         return replace(found, probes=asked, not_probed=others)
 
     def claims(self) -> Iterator[tuple[float, tuple[Paid, ...]]]:

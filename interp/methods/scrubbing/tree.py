@@ -121,7 +121,7 @@ class Scrubber:
                 "A part of a term is not split further.",
                 "Leave attn_term out, or name the whole term.",
             )
-        places = [where] if where == READ else list(where)
+        places = [where] if isinstance(where, str) else list(where)
         if not len(rows):
             self._asked.setdefault(of.whole, set()).update(places)
             return self.terms.get(("term", of.whole), rows, where)
@@ -212,20 +212,19 @@ class _Call:
         lean, reader = self._terms.lean, reader_of(self.of.model.info, term)
         if term.kind == "mlp":
             return mlp_out(lean, term.layer, self._input(node, reader, where, ""))
-        if where == READ:
-            where = self._terms.normal((self._terms.read,))
-        n = self._terms.width if not lean.causal else max(int(p) for p in where) + 1
+        places = self._terms.numbers(where)
+        n = self._terms.width if not lean.causal else max(places) + 1
         everywhere = tuple(range(n))
         if slots_of(node) == ("",):
             one = self._input(node, reader, everywhere, "")
-            streams = one[:, list(where)], one, one
+            streams = one[:, list(places)], one, one
         else:
             streams = (
-                self._input(node, reader, where, "q"),
+                self._input(node, reader, places, "q"),
                 self._input(node, reader, everywhere, "k"),
                 self._input(node, reader, everywhere, "v"),
             )
-        dest = torch.tensor(where, device=self.of.model.device)
+        dest = torch.tensor(places, device=self.of.model.device)
         seen = self._terms.seen(self._mask(node))
         if seen is not None:
             seen = seen[:, :n]
@@ -306,7 +305,7 @@ class _Call:
         if child.pos == "all":
             return where
         pos = self._terms.normal(READ if child.pos == "read" else child.pos)
-        if pos == READ or where == READ:
+        if isinstance(pos, str) or isinstance(where, str):
             if pos == where:
                 return where
             raise BadInput(
@@ -325,16 +324,14 @@ class _Call:
         other = self.draws.other[node.id]
         assert not isinstance(other, dict), "refused before"
         rows, everything = torch.from_numpy(other), through[0].via == "any"
-        if where == READ:
-            where = self._terms.normal((self._terms.read,))
-        span = set[int]().union(*(self._at(child, where) for child in through))  # type: ignore[arg-type]
+        asked = self._terms.numbers(where)
         if everything:
-            span = set(range(self._terms.width))
-        places = tuple(sorted(span))
+            whole = _Span(reader, tuple(range(self._terms.width)), rows)
+            return self._layers(node, whole, through)[:, list(asked)]
+        reached = [self._terms.numbers(self._at(child, asked)) for child in through]
+        places = tuple(sorted(set[int]().union(*reached)))
         stream = self._layers(node, _Span(reader, places, rows), through)
-        if everything:
-            return stream[:, list(where)]
-        return _put(self.of.get(("stream", reader), rows, where), where, places, stream)
+        return _put(self.of.get(("stream", reader), rows, asked), asked, places, stream)
 
     def _layers(self, node: Node, span: _Span, through: Sequence[Node]) -> Tensor:
         lean, own = self._terms.lean, {t for c in through for t in parse_terms(c.site)}
@@ -399,7 +396,7 @@ def _is_heads(node: Node) -> bool:
 
 
 def _index(where: Where, at: Where) -> list[int]:
-    return [0] if at == READ else [where.index(p) for p in at]  # type: ignore[arg-type]
+    return [0] if isinstance(at, str) else [where.index(p) for p in at]  # type: ignore[arg-type]
 
 
 def _add(found: Tensor, where: Where, at: Where, more: Tensor) -> Tensor:
