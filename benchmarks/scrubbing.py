@@ -72,7 +72,7 @@ def tree() -> Hypothesis:
 
 
 class Peer:
-    """Evaluates the tree with TransformerLens, a full forward pass of every reference for a node."""
+    """Evaluates the tree with TransformerLens, a full pass of every reference for a node."""
 
     def __init__(self, model: LoadedModel, inputs: Inputs) -> None:
         self.hooked: Any = model.hooked

@@ -16,6 +16,7 @@ from interp.explanations.checks import check
 from interp.explanations.hypothesis import Hypothesis
 from interp.explanations.presets import preset
 from interp.explanations.text import read
+from interp.methods.scrubbing.budget import check_classes
 from interp.methods.scrubbing.inputs import Inputs
 from interp.models import catalogue
 
@@ -83,7 +84,7 @@ def inputs(spec: OfHypothesis) -> Behavior:
     of = arrays(spec, behavior)
     known = {*of.columns, *of.names}
     check(spec.claimed, catalogue.info(spec.model), known, n_positions=of.ids.shape[1])
-    of.values(spec.claimed)
+    check_classes(spec.claimed, of)
     return behavior
 
 

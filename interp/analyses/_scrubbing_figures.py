@@ -41,7 +41,7 @@ def figures(result: Result, bounds: Interval | Absent) -> list[NamedFigure]:
     if not np.isfinite(result.loss):
         return [_scale(result, bounds)]
     every = [_scale(result, bounds), _claims(result), _used(result), _running(result)]
-    every += [_against(result), _changes(result), _slices(result)]
+    every += [_against(result), _slices(result), _changes(result)]
     return [one for one in every if one is not None]
 
 
@@ -145,6 +145,7 @@ def _claims(result: Result) -> NamedFigure | None:
         texts=tuple(
             (label(node, above), sentence(node, above)) for node, above in result.claimed.nodes()
         ),
+        wide=True,
     )
 
 
@@ -177,6 +178,7 @@ def _used(result: Result) -> NamedFigure | None:
         "much the loss rises when the node is left out of the hypothesis."
         + (f" Not probed: {said}." if said else ""),
         used_and_decodable(rows, title="rise of the loss without the node, nats", least=_WORSE),
+        wide=True,
     )
 
 
@@ -311,4 +313,5 @@ def _slices(result: Result) -> NamedFigure | None:
             versions=marks,
         ),
         texts=tuple(rows),
+        wide=True,
     )

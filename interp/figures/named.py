@@ -19,7 +19,7 @@ class NamedFigure:
     """A figure and what is said of it.
 
     ``selectable`` figures report clicks on their markers' customdata. ``texts`` are (label, plain
-    text), shown below the figure to be read and copied.
+    text), shown below the figure to be read and copied. ``wide`` figures need the page's width.
     """
 
     name: str
@@ -28,6 +28,7 @@ class NamedFigure:
     figure: go.Figure
     selectable: bool = False
     texts: tuple[tuple[str, str], ...] = ()
+    wide: bool = False
 
     @property
     def csv(self) -> str:

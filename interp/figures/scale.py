@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from interp.figures import labels, theme
 
-_LEFT, _RIGHT, _BOTTOM, _TOP = 204, 26, 52, 56
+_LEFT, _RIGHT, _BOTTOM, _TOP = 204, 26, 52, 76
 """Margins in pixels; the names of the lanes stand in the left one."""
 _ACROSS = 680 - _LEFT - _RIGHT
 """Pixels across in the narrowest window: what is apart there is apart everywhere."""
@@ -336,7 +336,7 @@ def _percents(figure: go.Figure, axis: _Axis) -> int:
             "tickvals": zero.value + ticks * each,
             "ticktext": [f"{tick} %".replace("-", "−") for tick in ticks],
             "title": {
-                "text": f"recovered: 0 % = {theme.label(zero.name, 30)}, "
+                "text": f"recovered<br>0 % = {theme.label(zero.name, 30)}, "
                 f"100 % = {theme.label(full.name, 30)}",
                 "standoff": 6,
             },

@@ -24,6 +24,9 @@ PAGES = (
     "/attribution_patching",
     "/path_patching",
     "/ablation",
+    "/component_roles",
+    "/causal_scrubbing",
+    "/adversarial_inputs",
     "/analyses",
     "/about",
 )

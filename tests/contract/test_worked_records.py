@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
 import interp
@@ -38,6 +37,7 @@ def test_recomputing_gives_the_stored_numbers(one: Worked, ledger: Callable[...,
         "attribution_patching": {"direction": "denoising"},
         "direct_logit_attribution": {"answer": "c"},
         "path_patching": {"direction": "denoising"},
+        "causal_scrubbing": {"draws": 3, "seed": 1},
         "logit_lens": {"prompt": one.spec.get("prompt", "")[::-1]},
     }
     changed = interp.run({**one.spec, **other.get(one.spec["kind"], {"seed": 1})})
@@ -90,13 +90,13 @@ def test_the_folder_and_the_weights_are_those_it_was_computed_with() -> None:
 def test_what_home_says_is_in_the_numbers() -> None:
     """The sentences beside the worked records are claims too."""
     shown = {one.name: one for one in WORKED if one.headline}
-    balancing = shown["2-balancing"]
+    balancing = shown["2-what-88-percent-means"]
     result = unpack(interp.analyses.get(balancing.spec["kind"]).result, balancing.packed)
-    carried = result.effect[:, result.read]
-    first = int(np.argmax(carried > 0.5))
-    assert carried[first] > 0.9
-    ordinal = ("zeroth", "first", "second", "third")[first]
-    assert f"after the {ordinal} layer" in balancing.lead, carried.round(2)
+    assert balancing.spec["references"] == "held-out"
+    assert result.recovered > 0.5
+    assert result.of_constant > 0.5
+    without = [w for w in result.found.without if w.node in result.found.budget.leaking_nodes]
+    assert max(w.loss for w in without) > result.constant
 
 
 def test_a_record_on_home_that_shows_an_error_says_so() -> None:
