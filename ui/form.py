@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import groupby
 from typing import Any, get_args
 
@@ -10,13 +10,14 @@ import streamlit as st
 
 from interp import analyses
 from interp.analyses._fields import is_more, kind_of, limits
-from interp.behaviors import PromptPair, from_pairs
+from interp.behaviors import PromptPair, from_pairs, populations
+from interp.behaviors.populations import population
 from interp.errors import BadInput, InterpError, UnknownName
 from interp.methods.effects import METRICS
 from interp.models import catalogue, registry, tokens
 from interp.models.info import ModelInfo
 from interp.models.sites import RESIDUAL, components
-from ui import glossary, pairs, parts, state
+from ui import glossary, hypothesis, pairs, parts, state
 
 _SITES = {name: name for name in RESIDUAL} | {
     f"{name}{suffix}": f"{name}, {where}"
@@ -36,21 +37,41 @@ _MOST_NUMBER = 1e15
 _WIDE = ("prompt", "pairs")
 
 
-def draw(kind: str) -> dict[str, Any]:
-    """Draw the form and return the fields as they stand."""
+def draw(kind: str, aside: Any = None) -> dict[str, Any]:
+    """Draw the form and return the fields as they stand.
+
+    Args:
+        kind: The kind.
+        aside: Where a hypothesis is drawn, and what follows; else below the other fields.
+    """
     spec = analyses.get(kind).spec
+    if "hypothesis" in state.by_type(kind) and hypothesis.is_new(kind):
+        state.forget(kind)
     fields = state.defaults(kind)
     state.seed(kind, _widgets(kind, fields))
     drawn: dict[str, Any] = {"kind": kind}
     hidden = _hidden(kind, spec)
     more = [name for name in fields if is_more(spec, name)]
     more.sort(key=lambda name: kind_of(spec, name) == "seed")
-    rows = _rows([name for name in fields if name not in {*hidden, *more}], spec)
+    edited = [name for name in fields if kind_of(spec, name) == "hypothesis"]
+    rows = _rows([name for name in fields if name not in {*hidden, *more, *edited}], spec)
+    if edited:
+        rows = [[name for row in rows for name in row]]
     for row in rows:
         for column, name in zip(st.columns(len(row)), row, strict=True):
             with column:
                 drawn[name] = _DRAW[kind_of(spec, name)](kind, name)
         _below(kind, spec, row, drawn)
+    with nullcontext() if aside is None else aside:
+        drawn |= {name: hypothesis.draw(kind, name) for name in edited}
+        drawn |= _more(kind, spec, more)
+    fields |= drawn
+    return fields
+
+
+def _more(kind: str, spec: Any, more: list[str]) -> dict[str, Any]:
+    """Draw the fields that only those see who look for more."""
+    drawn: dict[str, Any] = {}
     usual = state.example(kind)
     # What differs from the usual must not hide; the address is one step behind what was typed.
     open_ = any(state.value(kind, name) != usual[name] for name in more)
@@ -59,8 +80,7 @@ def draw(kind: str) -> dict[str, Any]:
             for column, name in zip(st.columns(3), row, strict=False):
                 with column:
                     drawn[name] = _DRAW[kind_of(spec, name)](kind, name)
-    fields |= drawn
-    return fields
+    return drawn
 
 
 def _below(kind: str, spec: Any, row: list[str], drawn: dict[str, Any]) -> None:
@@ -70,6 +90,11 @@ def _below(kind: str, spec: Any, row: list[str], drawn: dict[str, Any]) -> None:
             count = next((n for n in spec.model_fields if kind_of(spec, n) == "count"), "")
             n = max(drawn.get(count, 20), 0)
             pairs.chosen(catalogue.info(_current_model(kind)), drawn[name], n)
+        elif kind_of(spec, name) == "population" and drawn[name]:
+            n = max(drawn.get("n_inputs", 20), 1)
+            with suppress(InterpError):
+                source = population(drawn[name], n, _current_model(kind)).source
+                st.caption(f"**{parts.escape(drawn[name])}**: {parts.escape(source)}")
 
 
 def _rows(names: list[str], spec: Any) -> list[list[str]]:
@@ -108,6 +133,8 @@ def _widgets(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
             widgets["more"] = state.lines_of(given[1:])
         elif kind_of(spec, name) == "behavior":
             widgets[name] = given or pairs.TYPED
+        elif kind_of(spec, name) == "hypothesis":
+            widgets |= hypothesis.widgets(kind, name, given, fields[state.by_type(kind)["model"]])
         else:
             widgets[name] = given
     return widgets
@@ -197,6 +224,9 @@ def _kept(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
                 every = [first, *state.pairs_of(state.value(kind, "more") or "")]
                 from_pairs(model, [PromptPair(**pair) for pair in every])
                 kept[name] = every
+            elif kind_of(spec, name) == "hypothesis":
+                where = {n: state.value(kind, n) for n in (state.by_type(kind)["population"],)}
+                kept |= where | {name: hypothesis.fitting(kind, name, model)}
     return kept
 
 
@@ -265,6 +295,16 @@ def _behavior(kind: str, name: str) -> str:
     if chosen == pairs.TYPED:
         return ""
     return chosen
+
+
+def _population(kind: str, name: str) -> str:
+    options = list(populations.for_model(_current_model(kind)))
+    if not options:
+        st.caption("There are no inputs for this model yet.")
+        return ""
+    _valid(kind, name, options, options[0])
+    tip = glossary.tip("population")
+    return st.selectbox("Drawn from", options, key=state.key(kind, name), help=tip)
 
 
 def _count(kind: str, name: str) -> int:
@@ -405,6 +445,8 @@ _DRAW = {
     "answer": _answer,
     "pairs": _pairs,
     "behavior": _behavior,
+    "population": _population,
+    "hypothesis": hypothesis.draw,
     "count": _count,
     "site": _site,
     "choice": _choice,

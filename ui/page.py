@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,10 @@ from interp.jobs.submit import Prepared, prepare, submit
 from interp.models import catalogue
 from interp.models.deviation import Deviation
 from interp.store import Record, State
-from ui import beside, form, parts, state
+from ui import beside, form, hypothesis, parts, state
 from ui.resources import store
 
+_MOST_BESIDE = 3
 _INPUTS = ("model", "behavior", "pairs", "n_pairs")
 """Fields that a question shares with the answer that led to it; with others it is a fresh one."""
 
@@ -30,11 +32,25 @@ def method_page(kind: str) -> None:
     analysis = analyses.get(kind)
     st.title(analysis.page[1])
     st.markdown(parts.escape(analysis.about))
+    if "hypothesis" in state.by_type(kind):
+        _with_editor(kind)
+        return
     asked = ask(kind)
     if len(asked) == 1:
         _answer(asked[0])
     elif asked:
         _side_by_side(kind, asked)
+
+
+def _with_editor(kind: str) -> None:
+    """Draw the editor of a hypothesis, Run and the figure beside it, and the rest below both."""
+    top, left, right = hypothesis.halves()
+    below = st.container()
+    with top:
+        fields = form.draw(kind, left)
+    with right:
+        for one in _question(kind, fields):
+            _answer(one, below=below)
 
 
 @dataclass(frozen=True)
@@ -45,14 +61,14 @@ class Asked:
     record: Record | None
 
 
-def _answer(asked: Asked, figures: Sequence[NamedFigure] = ()) -> None:
+def _answer(asked: Asked, figures: Sequence[NamedFigure] = (), below: Any = None) -> None:
     if asked.record is None:
         st.info(
             "This question has not been asked yet. Press Run; "
             "the figure fills in while it is computed. The address of this page holds the question."
         )
     elif asked.record.state.is_final:
-        show(asked.record.id, figures)
+        show(asked.record.id, figures, below)
     else:
         follow(asked.record.id)
 
@@ -84,21 +100,28 @@ def ask(kind: str) -> list[Asked]:
     """Draw the form, the question in plain words and Run; return the one or two questions asked."""
     with st.container(border=True):
         fields = form.draw(kind)
-        other = beside.ask(kind, fields)
-        wanted = [fields] if other is None else [fields, other]
-        try:
-            ready = [prepare(one) for one in wanted]
-        except InterpError as error:
-            state.write_address(kind, fields, beside.params(kind), state.walk())
-            parts.advice(error)
-            st.button("Run", disabled=True, key=f"run/{kind}")
-            return []
-        state.write_address(kind, fields, beside.params(kind), _walked(ready[0].spec))
-        for one in ready:
-            st.markdown(f"**{parts.escape(parts.short(one.analysis.question(one.spec)))}**")
-        records = [store().records.find(one.key) for one in ready]
-        _run_button(kind, ready, records)
-    _other_looks(kind, fields)
+        asked = _question(kind, fields)
+    if asked:
+        _other_looks(kind, fields)
+    return asked
+
+
+def _question(kind: str, fields: dict[str, Any]) -> list[Asked]:
+    """Draw the question in plain words and Run below a form; return the questions asked."""
+    other = beside.ask(kind, fields)
+    wanted = [fields] if other is None else [fields, other]
+    try:
+        ready = [prepare(one) for one in wanted]
+    except InterpError as error:
+        state.write_address(kind, fields, beside.params(kind), state.walk())
+        parts.advice(error)
+        st.button("Run", disabled=True, key=f"run/{kind}")
+        return []
+    state.write_address(kind, fields, beside.params(kind), _walked(ready[0].spec))
+    for one in ready:
+        st.markdown(f"**{parts.escape(parts.short(one.analysis.question(one.spec)))}**")
+    records = [store().records.find(one.key) for one in ready]
+    _run_button(kind, ready, records)
     return [Asked(one, record) for one, record in zip(wanted, records, strict=True)]
 
 
@@ -143,7 +166,7 @@ def _run_button(kind: str, ready: list[Prepared], records: list[Record | None]) 
         type="primary",
         disabled=not left,
         key=f"run/{kind}",
-        on_click=_run,
+        on_click=_submit,
         args=(left,),
         width="stretch",
     )
@@ -158,7 +181,7 @@ def _run_button(kind: str, ready: list[Prepared], records: list[Record | None]) 
 _ANSWERED = (State.DONE, State.QUEUED, State.RUNNING, State.CANCELLING)
 
 
-def _run(ready: list[Prepared]) -> None:
+def _submit(ready: list[Prepared]) -> None:
     for one in ready:
         submit(store(), one.spec, parent=next(reversed(state.walk()), None))
 
@@ -197,7 +220,8 @@ def follow(name: str) -> None:
     if answer.result is None:
         st.caption("The figure appears with the first cells.")
         return
-    _figures(answer, (), live=True)
+    assert answer.analysis is not None
+    _figure(answer, answer.analysis.figures(answer.result)[0], live=True)
 
 
 def _progress(record: Record) -> str:
@@ -213,12 +237,13 @@ def _progress(record: Record) -> str:
     return f"{record.fraction:.0%} computed{left}{again}"
 
 
-def show(name: str, figures: Sequence[NamedFigure] = ()) -> None:
+def show(name: str, figures: Sequence[NamedFigure] = (), below: Any = None) -> None:
     """Draw a finished record: figure, sentence, scale, share row and what to ask next.
 
     Args:
         name: The record's id.
         figures: Its figures, where they are not to be drawn as they are by themselves.
+        below: Where all that follows the first figure and its sentence is drawn, if elsewhere.
     """
     answer = get(store(), name)
     record = answer.record
@@ -242,13 +267,16 @@ def show(name: str, figures: Sequence[NamedFigure] = ()) -> None:
     if answer.result is None:
         parts.share(answer)
         return
-    _figures(answer, figures, live=False)
-    _precision(record)
-    for i, score in enumerate(answer.analysis.scores(answer.result)):
-        parts.score(score, key=f"score/{name}/{i}")
-    _lineage(answer)
-    parts.share(answer)
-    _next(answer, stacked=bool(figures))
+    main, *others = figures or answer.analysis.figures(answer.result)
+    _figure(answer, main, live=False)
+    with nullcontext() if below is None else below:
+        _others(answer, others, stacked=bool(figures))
+        _precision(record)
+        for i, score in enumerate(answer.analysis.scores(answer.result)):
+            parts.score(score, key=f"score/{name}/{i}")
+        _lineage(answer)
+        parts.share(answer)
+        _next(answer, stacked=bool(figures))
 
 
 def run_again(answer: Answer) -> None:
@@ -271,24 +299,33 @@ def _precision(record: Record) -> None:
     st.caption(parts.escape(f"Computed in {stamp['dtype']}. Its deviation: {said}"))
 
 
-def _figures(answer: Answer, given: Sequence[NamedFigure], *, live: bool) -> None:
-    """Draw the main figure, the sentence, and the other figures beside each other."""
-    assert answer.analysis is not None
-    main, *others = given or answer.analysis.figures(answer.result)
+def _figure(answer: Answer, main: NamedFigure, *, live: bool) -> None:
+    """Draw the main figure and the sentence."""
     mode = "live" if live else "done"
     cell = parts.figure(main, key=f"{mode}/{answer.id}/{main.name}")
     st.info(parts.escape(answer.verdict))
     if cell is not None and not live:
         _cell(answer, cell, main.name)
-    if others and not live:
-        # Beside another answer there is half the width: one below the other.
-        columns = [st.container() for _ in others] if given else st.columns(len(others))
-        chosen = None
-        for column, named in zip(columns, others, strict=True):
-            with column:
-                chosen = parts.figure(named, key=f"{mode}/{answer.id}/{named.name}") or chosen
-        if chosen is not None:
-            _cell(answer, chosen, "other")
+
+
+def _others(answer: Answer, others: Sequence[NamedFigure], *, stacked: bool) -> None:
+    """Draw the other figures side by side: up to three, more of them two in a row.
+
+    They stand one below the other where there is half the width; wide ones have a row each, first.
+    """
+    others = sorted(others, key=lambda named: not named.wide)
+    narrow = sum(not named.wide for named in others)
+    columns: list[Any] = [st.container() for named in others if stacked or named.wide]
+    if not stacked and 0 < narrow <= _MOST_BESIDE:
+        columns += st.columns(narrow)
+    while len(columns) < len(others):
+        columns += parts.halves(f"{answer.id}-{len(columns)}")
+    chosen = None
+    for column, named in zip(columns, others, strict=False):
+        with column:
+            chosen = parts.figure(named, key=f"done/{answer.id}/{named.name}") or chosen
+    if chosen is not None:
+        _cell(answer, chosen, "other")
 
 
 def _cell(answer: Answer, cell: dict[str, Any], where: str) -> None:

@@ -32,6 +32,22 @@ _MISSING = "border-style:dashed;opacity:.6"
 _DIFFERS = "background:rgba(230,160,30,.35);font-weight:600"
 
 
+_STACKED = """<style>@media (max-width: 1199px) {
+[class*="st-key-halves-"] > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] {
+  flex-direction: column;}
+[class*="st-key-halves-"] > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"]
+  > [data-testid="stColumn"] {width: 100%; flex: 1 1 auto;}
+}</style>"""
+
+
+def halves(key: str, widths: tuple[int, int] = (1, 1)) -> tuple[Any, Any]:
+    """Return two columns that stand one below the other where the window is not wide."""
+    st.html(_STACKED)
+    with st.container(key=f"halves-{key}"):
+        left, right = st.columns(widths, gap="medium")
+    return left, right
+
+
 def guarded(draw: Callable[P, None]) -> Callable[P, None]:
     """Make a page's function show a user's error as advice, anything else as a fault with an id."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +18,10 @@ import streamlit as st
 
 from interp import analyses
 from interp.analyses._fields import kind_of
+from interp.behaviors import populations
+from interp.errors import InterpError
 from interp.models import catalogue
+from ui import hypothesis_text
 
 FROM = "from"
 """The query parameter that names the records walked through to a form, oldest first."""
@@ -79,10 +84,28 @@ def start(kind: str, model: str) -> dict[str, Any]:
     for name in spec.model_fields:
         if kind_of(spec, name) in ("behavior", "answer"):
             fields[name] = ""
+        elif kind_of(spec, name) == "population":
+            fields[name] = _first_population(model)
+    if "hypothesis" in named:
+        own, inputs = example(kind)[named["hypothesis"]], fields[named["population"]]
+        claimed = hypothesis_text.usual(own, model, inputs)
+        fields[named["hypothesis"]] = claimed.canonical
+        if claimed.behavior in populations.for_model(model):
+            fields[named["population"]] = claimed.behavior
     for first in ("layer", "head"):
         if first in named:
             fields[named[first]] = 0
     return fields
+
+
+@lru_cache(maxsize=64)
+def _first_population(model: str) -> str:
+    """Return the first inputs for a model that can be made: templates may not fit its tokens."""
+    for name in populations.for_model(model):
+        with suppress(InterpError):
+            populations.population(name, 20, model)
+            return name
+    return ""
 
 
 def usual(kind: str, model: str) -> dict[str, Any]:
@@ -151,6 +174,8 @@ def to_params(kind: str, fields: dict[str, Any]) -> dict[str, str]:
             continue
         if kind_of(spec, name) == "pairs":
             params |= write_pairs(given)
+        elif kind_of(spec, name) == "hypothesis":
+            params[name] = hypothesis_text.in_address(given)
         else:
             params[name] = str(given)
     return params

@@ -27,7 +27,7 @@ from interp.behaviors import (
     parens,
 )
 from interp.behaviors._population_record import Drawn, Population
-from interp.behaviors._record import Behavior
+from interp.behaviors._record import Behavior, PromptPair
 from interp.behaviors.built_in import BUILT_IN, all_pairs, built_in
 from interp.behaviors.built_in import for_model as behaviors_for
 from interp.errors import BadInput, UnknownName
@@ -75,7 +75,8 @@ def population(name: str, n: int, model: str) -> Behavior:
     input are in the same half: every second input, or where some come several times, about half of
     the draws of each answer and of each value of the features that are 0 or 1. Of a built-in
     behavior it is what that holds out; its features are there by their own name and by one made an
-    identifier.
+    identifier. Where all its clean prompts have one answer of two classes, the corrupted ones stand
+    behind them, with the other answer: ``2 n`` inputs, among which there is something to tell.
 
     Raises:
         UnknownName: There is no such population and no such behavior.
@@ -86,7 +87,7 @@ def population(name: str, n: int, model: str) -> Behavior:
     info = catalogue.info(model)
     found = _find(name, info)
     if found is None:
-        return _clean_only(built_in(name, n, model))
+        return _as_population(built_in(name, n, model), name, n)
     if not 1 <= n <= found.most:
         raise BadInput(f"{n} inputs of {name} were asked for.", f"It makes 1 to {found.most:,}.")
     return _drawn(name, n, info)
@@ -205,14 +206,38 @@ def _features(name: str) -> dict[str, dict[str, int]]:
 
 
 @lru_cache(maxsize=32)
-def _clean_only(behavior: Behavior) -> Behavior:
-    """Drop the corrupted prompts, and give every feature a name that expressions can use too."""
+def _as_population(behavior: Behavior, name: str, n: int) -> Behavior:
+    """Take the clean prompts, and give every feature a name that expressions can use too."""
+    classes = behavior.space == "classes" and min(behavior.foils, default=-1) >= 0
+    if classes and len(set(behavior.answers)) == 1 and behavior.corrupted:
+        behavior = _with_partners(behavior, name, n)
+        source = f"{behavior.source} Here the corrupted prompts are inputs too."
+    else:
+        source = f"{behavior.source} Here without the corrupted prompts."
     features: dict[str, tuple[int, ...]] = {}
     for said, values in behavior.features:
         features[_identifier(said)] = values
         features[said] = values
-    source = f"{behavior.source} Here without the corrupted prompts."
     return replace(behavior, source=source, corrupted=(), features=tuple(features.items()))
+
+
+def _with_partners(behavior: Behavior, name: str, n: int) -> Behavior:
+    """Put the corrupted prompts behind the clean ones, each in its partner's half."""
+    pairs = all_pairs(name, behavior.model).pairs[:n]
+    turned = [PromptPair(one.corrupted, one.clean, one.foil, one.answer) for one in pairs]
+    of = BUILT_IN[name].features if name in BUILT_IN else {}
+    return replace(
+        behavior,
+        clean=behavior.clean + behavior.corrupted,
+        answers=behavior.answers + behavior.foils,
+        foils=behavior.foils + behavior.answers,
+        held_out=behavior.held_out * 2,
+        clusters=behavior.clusters * 2,
+        features=tuple(
+            (said, values + tuple(int(of[said](one)) for one in turned))
+            for said, values in behavior.features
+        ),
+    )
 
 
 def _identifier(said: str) -> str:

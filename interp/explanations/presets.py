@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from interp.errors import UnknownName
-from interp.explanations import _presets_induction, _presets_ioi, _presets_parens
+from interp.explanations import (
+    _presets_induction,
+    _presets_ioi,
+    _presets_mechanisms,
+    _presets_parens,
+)
 from interp.explanations._presets_record import Preset, Published
 
 __all__ = ["PRESETS", "Preset", "Published", "preset", "presets"]
 
 PRESETS: Final[dict[str, Preset]] = {
     one.name: one
-    for one in (*_presets_parens.PRESETS, *_presets_induction.PRESETS, *_presets_ioi.PRESETS)
+    for module in (_presets_parens, _presets_induction, _presets_ioi, _presets_mechanisms)
+    for one in module.PRESETS
 }
 
 

@@ -37,6 +37,7 @@ def test_recomputing_gives_the_stored_numbers(one: Worked, ledger: Callable[...,
         "attribution_patching": {"direction": "denoising"},
         "direct_logit_attribution": {"answer": "c"},
         "path_patching": {"direction": "denoising"},
+        "mechanism_distinction": {"explains": 1},
         "causal_scrubbing": {"draws": 3, "seed": 1},
         "logit_lens": {"prompt": one.spec.get("prompt", "")[::-1]},
     }

@@ -38,6 +38,7 @@ TITLES = {
     "component_roles": "Roles",
     "causal_scrubbing": "Causal scrubbing",
     "adversarial_inputs": "Adversarial inputs",
+    "mechanism_distinction": "Mechanisms",
     "analyses": "Analyses",
     "about": "About",
     "record": "Record",

@@ -369,19 +369,29 @@ def test_names_of_features_can_be_written_in_an_expression(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "n"), [("two-mechanisms-paren", 1000), ("paren-near-misses", 300), ("max-of-4", 50)]
+    ("name", "n", "both"),
+    [
+        ("two-mechanisms-paren", 1000, True),
+        ("paren-near-misses", 300, True),
+        ("max-of-4", 50, False),
+    ],
 )
-def test_a_built_in_behavior_serves_by_its_clean_prompts(name: str, n: int) -> None:
+def test_a_built_in_behavior_serves_by_its_clean_prompts(name: str, n: int, both: bool) -> None:
+    """And by the corrupted ones where the clean ones have one answer among them."""
     model = next(m for m in catalogue.bundled() if name in for_model(m))
     pairs, behavior = built_in(name, n, model), population(name, n, model)
     assert pairs.corrupted
     assert behavior.corrupted == ()
-    for part in ("clean", "answers", "foils", "held_out", "clusters", "space", "read"):
-        assert getattr(behavior, part) == getattr(pairs, part)
+    assert behavior.clean == pairs.clean + (pairs.corrupted if both else ())
+    assert behavior.answers == pairs.answers + (pairs.foils if both else ())
+    assert behavior.foils == pairs.foils + (pairs.answers if both else ())
+    for part in ("held_out", "clusters"):
+        assert getattr(behavior, part) == getattr(pairs, part) * (1 + both)
     named = dict(behavior.features)
     assert len(named) == len(behavior.features)
     for said, values in pairs.features:
-        assert named[said] == values
+        assert named[said][:n] == values
+        assert len(named[said]) == len(behavior)
     assert sum(said.isidentifier() for said in named) == len(pairs.features)
 
 

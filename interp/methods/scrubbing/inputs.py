@@ -43,7 +43,7 @@ class Inputs:
     names: Mapping[str, int] = field(default_factory=dict)
     held_out: Bool[np.ndarray, "input"] | None = None
     pad: int | None = None
-    _known: dict[str, dict[str, Values]] = field(default_factory=dict, repr=False)
+    _known: dict[str, dict[str, Values]] = field(default_factory=dict, repr=False, init=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,7 +101,6 @@ class Inputs:
             foils=self.foils[:n],
             columns={name: of[:n] for name, of in self.columns.items()},
             held_out=None if self.held_out is None else self.held_out[:n],
-            _known={},
         )
 
     def values(self, hypothesis: Hypothesis) -> dict[str, Values]:

@@ -135,11 +135,12 @@ def with_random_features(
         other: Feature(expr=known[other], dtype="float", bins=0) for other in instead.values()
     }
     return hypothesis.model_copy(
-        update={"features": features, "graph": _renamed(hypothesis.graph, instead)}
+        update={"features": features, "graph": renamed(hypothesis.graph, instead)}
     )
 
 
-def _renamed(node: Node, instead: Mapping[str, str]) -> Node:
+def renamed(node: Node, instead: Mapping[str, str]) -> Node:
+    """Return a node, and all below it, with its features exchanged for others."""
     agree = node.agree
     if isinstance(agree, Near):
         agree = agree.model_copy(update={"near": instead[agree.near]})
@@ -147,7 +148,7 @@ def _renamed(node: Node, instead: Mapping[str, str]) -> Node:
         agree = instead.get(agree, agree)
     else:
         agree = tuple(instead.get(name, name) for name in agree)
-    children = tuple(_renamed(child, instead) for child in node.children)
+    children = tuple(renamed(child, instead) for child in node.children)
     return node.model_copy(update={"agree": agree, "children": children})
 
 

@@ -1,0 +1,54 @@
+"""What the editor of a hypothesis says beside a claim: its classes, and why an edit was refused."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from interp.explanations.hypothesis import ANY, EXACT, Near, Node
+from interp.explanations.terms import ROOT
+from interp.methods.scrubbing.preview import Agreement
+from ui import parts, state
+from ui.hypothesis_state import REFUSED, Editor
+
+Chip = tuple[str, str]
+"""Words and the colour behind them."""
+
+
+def of_node(editor: Editor, node: Node) -> list[Chip]:
+    """Say how many inputs may stand for another at a node."""
+    if node.agree == EXACT:
+        return [("nothing is exchanged", "gray")] if node.site != ROOT else []
+    if node.agree == ANY:
+        return [("any input", "gray")]
+    if isinstance(node.agree, Near):
+        return [(f"{node.agree.k:,} nearest inputs", "gray")]
+    found = editor.agreements.get(node.id)
+    return [] if found is None else of_classes(found, editor.draws)
+
+
+def of_classes(found: Agreement, draws: int) -> list[Chip]:
+    """Say how large classes are, and what to mind about them."""
+    if found.n_classes == 1:
+        return [("1 class: it tells no inputs apart", "orange")]
+    inputs = f"{found.smallest:,} input{'s' if found.smallest > 1 else ''}"
+    made = [(f"{found.n_classes:,} classes, smallest {inputs}, {found.bits:.2f} bits", "gray")]
+    if found.determines:
+        made.append(("determines the label", "red"))
+    if found.smallest < draws:
+        made.append((f"fewer inputs than the {draws} draws in a class", "orange"))
+    return made
+
+
+def draw(chips: list[Chip]) -> None:
+    """Draw chips beside one another."""
+    if chips:
+        said = " ".join(f":{colour}-badge[{parts.escape(text)}]" for text, colour in chips)
+        st.markdown(said, width="content")
+
+
+def refused(editor: Editor) -> None:
+    """Say why the last edit was not made, if it was not."""
+    error = state.value(editor.kind, REFUSED)
+    if error is not None:
+        parts.advice(error)
+        st.caption("The tree is as it was before.")
