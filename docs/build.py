@@ -45,6 +45,7 @@ _PAGES = {
     "component-roles": "/component_roles",
     "causal-scrubbing": "/causal_scrubbing",
     "adversarial-inputs": "/adversarial_inputs",
+    "mechanisms": "/mechanism_distinction",
     "analyses": "/analyses",
     "about": "/about",
     "patching-empty": f"{_PATCHING}?clean=kmabcda&corrupted=kmxbcda&answer=b&foil=c",

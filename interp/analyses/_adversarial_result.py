@@ -17,7 +17,7 @@ from interp.scores import Absent, Anchor, Interval, Null, Score
 RARE = 0.05
 """Share of a null above which it is said that the null does as well."""
 _WILSON = "Wilson"
-_SHOWN = 24
+_SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ def _families(result: Result) -> NamedFigure:
         if 0 <= arm.chosen < len(asked) and arm.chosen not in kept:
             kept = [*kept[:-1], arm.chosen]
         for i in kept:
-            low, high = yields.wilson(float(wrong[i]), float(asked[i]))
+            low, high = yields.wilson(int(wrong[i]), int(asked[i]))
             said = f"{wrong[i]:,} of {asked[i]:,}" + (", chosen" if i == arm.chosen else "")
             rows.append(
                 drawn.Bar(
@@ -116,8 +116,9 @@ def _families(result: Result) -> NamedFigure:
     return NamedFigure(
         "families",
         "Which family makes it err",
-        "On the half of the queries that chooses; red: the family to which the model gave the "
-        "largest mean probability of a wrong answer, which is then asked alone. A family of the "
+        "On the half of the queries that chooses, the families that erred most; red: the one to "
+        "which the model gave the largest mean probability of wrong answers, which is then asked "
+        "alone. A family of the "
         "hypothesis: inputs in which exactly the first has changed by the fewest edits found, and "
         "what is in brackets is as it was. The rule alone: one edit, and another right answer.",
         drawn.bars(rows, title="share of inputs on which the model errs (%)"),
@@ -230,11 +231,6 @@ def verdict(result: Result) -> str:
         f"alone on {_percent(rule)}.",
         _conclusion(found),
     ]
-    if found.determines:
-        parts.append(
-            "Its features together say the right answer, so its families are violations of the "
-            "rule too, told apart by what is broken."
-        )
     return " ".join([*parts, _searched(result)]).strip()
 
 
@@ -265,6 +261,12 @@ def _conclusion(found: Found) -> str:
         return "That is too little to compare."
     value, low, high = yields.ratio((own.share, *own.interval), (rule.share, *rule.interval))
     times = f"{_times(value)} [{_times(low)}, {_times(high)}] times as often"
+    if low > 1 and found.determines:
+        return (
+            f"That is {times}: the rule cut into the parts that the hypothesis names buys more "
+            "than the rule as a whole. As these parts together say the right answer, nothing in "
+            "this is owed to what is known of the model."
+        )
     if low > 1:
         return f"That is {times}: here the explanation buys more than knowing the task."
     if high < 1:
@@ -279,13 +281,19 @@ def _times(ratio: float) -> str:
 def _searched(result: Result) -> str:
     found = result.found
     climb = found.arm(arms.CLIMB)
-    searches = [found.arm(name) for name in (arms.DISAGREEMENT, arms.EXCLUDED)]
-    told = [f"{result.named(a.name)} {_percent(a)}" for a in searches if not a.why_not]
+    how = {
+        arms.DISAGREEMENT: "for disagreement with it",
+        arms.EXCLUDED: f"against the claim {result.claim}"
+        if result.claim
+        else "against what it leaves out",
+    }
+    tried = {name: found.arm(name) for name in how}
+    told = [f"{how[n]} on {_percent(arm)}" for n, arm in tried.items() if not arm.why_not]
     if not told:
         return ""
     return (
-        f"Of the inputs that searches asked: {', '.join(told)}; uphill on the model's own answer, "
-        f"with no explanation, {_percent(climb)}."
+        f"Of the inputs asked, searches make it err {' and '.join(told)}; a search uphill on the "
+        f"model's own answer, with no explanation, on {_percent(climb)}."
     )
 
 

@@ -14,6 +14,7 @@ from interp.analyses._fields import MORE, Kind, Whole
 from interp.analyses._hypotheses import OfHypothesis, arrays, inputs
 from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Step
 from interp.analyses._scrubbing_result import SHOWN, Result, figures, inspect, scores
+from interp.analyses._scrubbing_versions import variations
 from interp.behaviors import Behavior
 from interp.explanations.words import summary
 from interp.models import catalogue, tokens
@@ -129,16 +130,17 @@ def follow_ups(spec: CausalScrubbing, result: Result) -> list[FollowUp]:
     ]
     ups += [
         FollowUp(label, {**fields, "hypothesis": changed.canonical})
-        for label, changed in words.variations(spec.claimed, result)
+        for label, changed in variations(spec.claimed, result)
     ]
     return ups
 
 
 def question(spec: CausalScrubbing) -> str:
     """Restate the question in plain words."""
+    said = summary(spec.claimed).rstrip(".")
     return (
         f"What loss does {spec.model} keep on {spec.n_inputs:,} inputs of {spec.behavior} when "
-        f"everything is exchanged that this allows: {summary(spec.claimed)}"
+        f"everything is exchanged that this hypothesis allows ({said[0].lower()}{said[1:]})?"
     )
 
 

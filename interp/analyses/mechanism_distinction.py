@@ -196,7 +196,7 @@ def run(spec: MechanismDistinction, ctx: Context) -> Generator[Step[Result], Non
     says = told({name: values[name][rows] for name in features_of(spec.claimed)}, which)
     trusted = _trusted(spec)
     model = ctx.load(spec.model)
-    for fraction, found in reliances(model, spec.claimed, of, labelled, amount, trusted):
+    for fraction, found in reliances(model, spec.claimed, of, labelled, amount, trusted=trusted):
         detectors, missing = _detectors(spec, found, of, rows, trusted is not None)
         shown = worst(found.reliance, which)
         result = Result(

@@ -1,8 +1,6 @@
 """Hypotheses about two models of which it is known which of two mechanisms answers an input.
 
-Both models were trained with interchange, so that one component carries each mechanism: their cards
-say which. Claims here are about one of them, right, partly right and wrong; the note says which
-mechanism each is about.
+One component carries each mechanism: their cards say which. The note says which one a claim is about.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ PAGES = (
     "/component_roles",
     "/causal_scrubbing",
     "/adversarial_inputs",
+    "/mechanism_distinction",
     "/analyses",
     "/about",
 )

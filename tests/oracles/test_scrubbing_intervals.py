@@ -19,7 +19,7 @@ from interp.behaviors.populations import population, token_names
 from interp.explanations.presets import preset
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.intervals import FEWEST, of_mean, spread
-from interp.methods.scrubbing.measure import losses
+from interp.methods.scrubbing.logits import losses
 from interp.methods.scrubbing.tree import Scrubber
 from interp.models.load import load
 from interp.scores import Absent, Interval

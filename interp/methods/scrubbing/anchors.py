@@ -8,24 +8,15 @@ a sample. ``constant``: the best answer that ignores the input, the shares of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
-from interp.engine.terms import READ, Terms
 from interp.explanations.hypothesis import ANY, EXACT, SHARED, Hypothesis, Node
-from interp.explanations.terms import ROOT, STREAM, Term, parse_terms, terms_of
-from interp.methods.scrubbing.measure import (
-    Logits,
-    Measured,
-    Outputs,
-    References,
-    log_softmax,
-    measured,
-)
+from interp.explanations.terms import ROOT, parse_terms
+from interp.methods.scrubbing.logits import Logits, Outputs, log_softmax
+from interp.methods.scrubbing.measure import Measured, References
 
 PerRef = Float[np.ndarray, "ref"]
 _PARTNERS = 16
@@ -103,53 +94,3 @@ def disabled(hypothesis: Hypothesis) -> Hypothesis | None:
 def empty(other: str = SHARED) -> Hypothesis:
     """Return the hypothesis that nothing matters."""
     return Hypothesis(graph=Node(site=ROOT, agree=EXACT, other=other))
-
-
-def ablated(
-    hypothesis: Hypothesis, cache: Terms, refs: References
-) -> Mapping[str, Measured] | None:
-    """Measure the model with everything zero, or at its mean, that the hypothesis does not name.
-
-    What is named directly below the logits stays as it is; None where the hypothesis says that the
-    rest is not under test.
-
-    Cost: gathers of all terms at the position read; one unembedding each.
-    """
-    graph, info = hypothesis.graph, cache.model.info
-    if graph.other == EXACT or any(child.site == STREAM for child in graph.children):
-        return None
-    named = {term.whole for child in graph.children for term in parse_terms(child.site)}
-    rest = [term for term in terms_of(info) if term not in named]
-    read = cache.normal(READ)
-    whole = cache.get(("stream", cache.last), torch.from_numpy(refs.rows), read)[:, 0]
-    outs: dict[str, Measured] = {}
-    everyone = torch.arange(cache.n)
-    without = whole
-    means = torch.zeros_like(whole[:1])
-    for term in rest:
-        without = without - cache.get(("term", term), torch.from_numpy(refs.rows), read)[:, 0]
-        means = means + cache.get(("term", term), everyone, read).mean(0)
-    for name, stream in (("zero", without), ("mean", without + means)):
-        logits = cache.lean.outputs(stream, None).double().cpu().numpy()
-        outs[name] = measured(refs, [logits])
-    return outs
-
-
-def want_ablated(hypothesis: Hypothesis, cache: Terms) -> None:
-    """Note in the cache what ``ablated`` will gather."""
-    nobody, read = torch.empty(0, dtype=torch.long), cache.normal(READ)
-    cache.get(("stream", cache.last), nobody, read)
-    for term in terms_of(cache.model.info):
-        cache.get(("term", Term(term.kind, term.layer, term.head)), nobody, read)
-
-
-__all__ = [
-    "Floor",
-    "ablated",
-    "constant",
-    "disabled",
-    "empty",
-    "floor_of",
-    "shuffled",
-    "want_ablated",
-]

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp.methods.scrubbing.intervals import Matrix
+from interp.methods.scrubbing.logits import Logits, Outputs, differences, divergences, losses
 
-Logits = Float[np.ndarray, "entry output"]
-Outputs = Int[np.ndarray, "entry"]
 METRICS = {
     "loss": ("cross-entropy loss", "nats"),
     "accuracy": ("accuracy", "share"),
@@ -71,31 +70,6 @@ class Measured:
         parts = (self.loss, self.right, self.kl, self.diff)
         loss, right, kl, diff = (part[np.ix_(draws, refs)] for part in parts)
         return Measured(loss, right, kl, diff, self.model[:, refs])
-
-
-def log_softmax(logits: Logits) -> Logits:
-    """Return log probabilities."""
-    top = logits.max(-1, keepdims=True)
-    return logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
-
-
-def losses(logits: Logits, labels: Outputs) -> Float[np.ndarray, "entry"]:
-    """Return the cross-entropy of each label in nats."""
-    found: np.ndarray = -log_softmax(logits)[np.arange(len(labels)), labels]
-    return found
-
-
-def differences(logits: Logits, labels: Outputs, foils: Outputs) -> Float[np.ndarray, "entry"]:
-    """Return logit of the label minus logit of the foil; NaN without foil."""
-    at = np.arange(len(labels))
-    return np.where(foils < 0, np.nan, logits[at, labels] - logits[at, foils])
-
-
-def divergences(model: Logits, scrubbed: Logits) -> Float[np.ndarray, "entry"]:
-    """Return KL(model ‖ scrubbed) in nats."""
-    ours, theirs = log_softmax(model), log_softmax(scrubbed)
-    found: np.ndarray = (np.exp(ours) * (ours - theirs)).sum(-1)
-    return np.maximum(found, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

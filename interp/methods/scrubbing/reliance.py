@@ -30,7 +30,7 @@ from interp.explanations.hypothesis import SEPARATE, SHARED, Feature, Hypothesis
 from interp.explanations.terms import Term, parse_terms
 from interp.methods.scrubbing import anchors, nulls
 from interp.methods.scrubbing.inputs import Inputs
-from interp.methods.scrubbing.measure import Logits, log_softmax, losses
+from interp.methods.scrubbing.logits import Logits, log_softmax, losses
 from interp.methods.scrubbing.run import Amount
 from interp.methods.scrubbing.separation import PerRef, Which, auroc, without_model
 from interp.methods.scrubbing.tree import Scrubber, cache_of
@@ -101,6 +101,7 @@ def reliances(
     inputs: Inputs,
     labelled: Labelled,
     amount: Amount,
+    *,
     trusted: Inputs | None = None,
 ) -> Iterator[tuple[float, Reliances]]:
     """Measure reliance and need draw by draw, then those of random hypotheses.

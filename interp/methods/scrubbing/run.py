@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from interp.errors import BadInput
 from interp.explanations.hypothesis import EXACT, SEPARATE, SHARED, Hypothesis
-from interp.methods.scrubbing import anchors, nulls, probes
+from interp.methods.scrubbing import ablated, anchors, nulls, probes
 from interp.methods.scrubbing.budget import budget
-from interp.methods.scrubbing.draws import Draws
 from interp.methods.scrubbing.decodable import Decodable, NotAsked
+from interp.methods.scrubbing.draws import Draws
 from interp.methods.scrubbing.found import MEASURES, Floor, Found, Paid, Without
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.intervals import Matrix, of_mean
-from interp.methods.scrubbing.measure import (
-    Logits,
-    Measured,
-    References,
-    measured,
-    nothing_yet,
-    stream,
-)
+from interp.methods.scrubbing.logits import Logits
+from interp.methods.scrubbing.measure import Measured, References, measured, nothing_yet, stream
 from interp.methods.scrubbing.steps import claims
 from interp.methods.scrubbing.tree import Scrubber, cache_of
+from interp.methods.scrubbing.true_features import true_features
 from interp.models.load import LoadedModel
 from interp.scores import Interval
 
 MOST_OF_NULL = 2000
 """Inputs that random hypotheses are tested on, one draw each."""
+_TRIES = 50
 _ESTIMATE, _BESIDE = 0.5, 0.7
 """Shares of the run after which the estimate, and what stands beside it, are there."""
 
@@ -112,7 +110,7 @@ class _Bench:
         self._disabled = anchors.disabled(hypothesis)
         self._beside = [self._ready(anchors.empty(other)) for other in (SHARED, SEPARATE)]
         self._exchanged = self._ready(self._disabled) if self._disabled else None
-        anchors.want_ablated(hypothesis, self.cache)
+        ablated.want_ablated(hypothesis, self.cache)
         probes.want(self.cache, hypothesis)
 
     def _ready(self, hypothesis: Hypothesis) -> Scrubber:
@@ -132,7 +130,7 @@ class _Bench:
         self._shuffled = anchors.shuffled(self.refs, self.pool, rng)
         self._constant = anchors.constant(self.refs, self.inputs.labels, self.pool)
         empty = np.full((self.amount.nulls, len(MEASURES)), np.nan)
-        self._known = nulls.true_features(self.inputs)
+        self._known = true_features(self.inputs)
         return Found(
             measured=nothing_yet(self.refs, self.amount.draws),
             shuffled=self._shuffled.loss,
@@ -175,8 +173,8 @@ class _Bench:
         measures = [self._measure(one) for one in scrubbers]
         floors = [self._shuffled, self._constant]
         floors += [anchors.floor_of(name, one) for name, one in zip(names, measures, strict=False)]
-        ablated = anchors.ablated(self.hypothesis, self.cache, self.refs) or {}
-        floors += [anchors.floor_of(f"rest at {name}", one) for name, one in ablated.items()]
+        rest = ablated.ablated(self.hypothesis, self.cache, self.refs) or {}
+        floors += [anchors.floor_of(f"rest at {name}", one) for name, one in rest.items()]
         means = tuple(
             Floor(one.name, *(_mean(one.of(metric)) for metric in MEASURES)) for one in floors
         )
@@ -236,15 +234,20 @@ class _Bench:
         refs = References(rows, inputs.labels[rows], inputs.foils[rows], self.pool[rows])
         cache = cache_of(self.model, inputs)
 
-        def made(of: Sequence[Hypothesis]) -> list[Scrubber]:
-            return [Scrubber(self.model, one, inputs, cache) for one in of]
+        def made(draw: Callable[[], Hypothesis]) -> Scrubber:
+            """Draw until one can be tested: not all sites take all inputs."""
+            for _ in range(_TRIES):
+                with suppress(BadInput):
+                    return Scrubber(self.model, draw(), inputs, cache)
+            raise BadInput("Random hypotheses were asked for.", "None can be tested.", "Ask for 0.")
 
-        hypothesis, info = self.hypothesis, self.model.info
-        at_sites = made([nulls.at_random_sites(hypothesis, info, rng) for _ in range(n)])
+        hypothesis, info, known = self.hypothesis, self.model.info, self._known
+        at_sites = [made(lambda: nulls.at_random_sites(hypothesis, info, rng)) for _ in range(n)]
         others: list[Scrubber] = []
         if not found.no_features:
-            known = self._known
-            others = made([nulls.with_random_features(hypothesis, known, rng) for _ in range(n)])
+            others = [
+                made(lambda: nulls.with_random_features(hypothesis, known, rng)) for _ in range(n)
+            ]
         sites, features = found.sites, found.features
         for k in range(n):
             sites = _with_row(sites, k, at_sites[k], refs, self.amount.seed)

@@ -1,8 +1,9 @@
 """Arms: ways of choosing what to ask a model, each with the same number of queries (torch-free).
 
-An arm with several families spends the first half of its queries on all of them alike, and the
-second half on the one to which the model gave the largest probability of a wrong answer: the share
-of errors is counted on that half alone, which chose nothing. No arm asks one input twice.
+An arm with several families spends the first quarter of its queries on all of them alike, the
+second on the fourth of them to which the model gave the largest probability of wrong answers, and
+the other half on the first of these: the share of errors is counted on that half alone, which chose
+nothing. No arm asks one input twice.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def log_odds(logits: Logits, right: Int[np.ndarray, "text"]) -> Float[np.ndarray
 
 def by_families(
     making: Making, ground: Ground, ask: Ask, *, budget: int, batch: int
-) -> Generator[Batch, None, int]:
-    """Ask what families give; return the family that was asked alone, or ``ALL``.
+) -> Generator[Batch, None, None]:
+    """Ask what families give.
 
     Args:
         making: The families.
@@ -70,12 +71,13 @@ def by_families(
     left = list(range(n))
     asked, doubt, spent = np.zeros(n), np.zeros(n), 0
     limit = budget if n == 1 else budget // 2
-    chosen = 0 if n == 1 else ALL
     while spent < budget and left:
         fresh = spent >= limit or n == 1
+        left.sort(key=lambda f: -doubt[f] / max(asked[f], 1))
         if fresh and n > 1:
-            chosen = max(left, key=lambda f: doubt[f] / max(asked[f], 1))
-            now = [chosen]
+            now = left[:1]
+        elif spent >= budget // 4 and n > 1:
+            now = left[: max(2, len(left) // 4)]
         else:
             now = left
         quota = min(batch, (budget if fresh else limit) - spent)
@@ -92,7 +94,6 @@ def by_families(
             asked += np.bincount(group, minlength=n)
             doubt += np.bincount(group, expit(-odds), minlength=n)
         yield Batch(bodies, logits, group, fresh)
-    return chosen
 
 
 def _made(

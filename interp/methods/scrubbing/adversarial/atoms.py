@@ -21,7 +21,7 @@ from interp.expressions.tree import Binary, Compare, Name, Node, Unary, written
 from interp.methods.scrubbing.adversarial.ground import Ground, bin_edges
 from interp.methods.scrubbing.adversarial.moves import Bodies
 from interp.methods.scrubbing.inputs import Inputs
-from interp.methods.scrubbing.nulls import true_features
+from interp.methods.scrubbing.true_features import true_features
 
 _MARGIN = "margin_of_"
 _ATOM = "atom_"

@@ -23,8 +23,8 @@ DRAWS = 8
 """Draws of the scrubbed model in each look of a search."""
 FRESH = 64
 """Draws when what was found is scored again."""
-_STEPS = 32
-"""About how many steps a search makes."""
+_STEPS, _LEAST = 32, 20
+"""About how many steps a search makes, and the least inputs of one."""
 _SPARE = 4
 """Edits that are made for each that is asked: some leave the population, or were asked before."""
 
@@ -71,7 +71,7 @@ def climbing(
     logits, scores, signs = look(now)
     spent, group = starts, np.arange(starts)
     yield Batch(now, logits, group, True)
-    each = max(1, round((budget - starts) / (_STEPS * starts)))
+    each = max(1, round((budget - starts) / (_STEPS * starts)), _LEAST // starts)
     while spent < budget:
         tried, group = _proposals(ground, now, rng, each, known)
         tried, group = tried.at(np.arange(len(tried))[: budget - spent]), group[: budget - spent]

@@ -23,8 +23,10 @@ from interp.methods.scrubbing.adversarial.moves import Bodies, changed
 from interp.models import tokens
 
 MOST_FAMILIES = 64
-PROPOSALS = 16
+PROPOSALS = 32
 """Edited copies of an input that are looked at in each step."""
+_LOOKS = 16
+"""Further edits that tell how near to the boundary of right answers an input is."""
 MOST_EDITS = 3
 ROUNDS = 12
 """How often fresh inputs are edited before a family is given up."""
@@ -72,7 +74,8 @@ class Edits:
     Attributes:
         ground: The population.
         rng: Source of all randomness.
-        across: Whether the edit must change the right answer: minimal violations of the rule.
+        across: Whether the edit must change the right answer; of those that do, the one is taken
+            from which most edits lead back: minimal violations of the rule.
     """
 
     ground: Ground
@@ -113,12 +116,27 @@ class Edits:
         right = self.ground.answers(after.at(at))
         ok[at] = right != NOWHERE
         if self.across:
-            ok[at] &= right != self.ground.answers(starts.at(at))
+            ok[at] &= right != self.ground.drawn_answers[rows[at // PROPOSALS]]
         if to != NOWHERE:
             ok[at] &= right == to
-        ok = ok.reshape(-1, PROPOSALS)
-        there = np.flatnonzero(ok.any(1))
-        return after.at(there * PROPOSALS + ok[there].argmax(1))
+        near = np.where(ok, self.rng.random(len(ok)), -1.0)
+        if self.across:
+            near[ok] += self._sensitivity(after.at(ok))
+        near = near.reshape(-1, PROPOSALS)
+        best = near.argmax(1)
+        there = np.flatnonzero(near[np.arange(len(near)), best] >= 0)
+        return after.at(there * PROPOSALS + best[there])
+
+    def _sensitivity(self, bodies: Bodies) -> Float[np.ndarray, "text"]:
+        """Count of some edits of each string those that change the right answer.
+
+        It is the margin that the rule itself has: many edits lead back from an input that is just
+        across.
+        """
+        after, _ = self.ground.moves.edit(bodies.repeated(_LOOKS), self.rng)
+        before, right = self.ground.answers(bodies).repeat(_LOOKS), self.ground.answers(after)
+        crossed = (right != NOWHERE) & (right != before)
+        return crossed.reshape(-1, _LOOKS).sum(1).astype(float)
 
 
 @dataclass(frozen=True)
@@ -232,9 +250,10 @@ class Violations:
                 break
             tried, _ = self.ground.moves.edit(now.repeated(PROPOSALS), self.rng)
             ok, kept, far = self._judged(asked, before, tried)
-            there, best = _nearest(ok, far)
+            there, best = self._nearest(ok, far, tried)
             done.append(tried.at(best[there]))
-            moved, nearer = _nearest(kept, far)
+            kept &= ~there[:, None]
+            moved, nearer = self._nearest(kept, far, tried)
             step = tried.at(nearer)
             ids = np.where(moved[:, None], step.ids, now.ids)
             lengths = np.where(moved, step.lengths, now.lengths)
@@ -254,21 +273,32 @@ class Violations:
         same = classes.reshape(*shape, -1) == before[:, None]
         kept = np.delete(same, targets, 2).all(2)
         ok = kept & ~same[:, :, targets].any(2)
-        # What the population lacks is left out; nobody asks where an input is there already.
-        ok = self._valid(ok, tried)
-        kept = self._valid(kept & ~ok.any(1, keepdims=True), tried)
         # A random part smaller than any margin, so that equal ones are chosen from.
         far = margins[:, targets].sum(1) + 0.5 * self.rng.random(len(tried))
         return ok, kept, far.reshape(shape)
 
-    def _valid(
-        self, of: Bool[np.ndarray, "start proposal"], tried: Bodies
-    ) -> Bool[np.ndarray, "start proposal"]:
-        """Keep the marks of those that the population could have drawn."""
-        rows = np.flatnonzero(of)
-        found = np.zeros(of.size, bool)
-        found[rows] = self.ground.answers(tried.at(rows)) != NOWHERE
-        return found.reshape(of.shape)
+    def _nearest(
+        self,
+        of: Bool[np.ndarray, "start proposal"],
+        far: Float[np.ndarray, "start proposal"],
+        tried: Bodies,
+    ) -> tuple[Bool[np.ndarray, "start"], Int[np.ndarray, "start"]]:
+        """Number the nearest marked proposal of each start that the population could have drawn.
+
+        Returns:
+            Which starts have one, and its number among all.
+        """
+        rows = np.arange(len(of))
+        left = np.where(of, far, np.inf)
+        while True:
+            best = left.argmin(1)
+            number = rows * PROPOSALS + best
+            there = np.isfinite(left[rows, best])
+            wrong = np.flatnonzero(there)
+            wrong = wrong[self.ground.answers(tried.at(number[wrong])) == NOWHERE]
+            if not len(wrong):
+                return there, number
+            left[wrong, best[wrong]] = np.inf
 
     def _values(
         self, tried: Bodies
@@ -282,16 +312,6 @@ class Violations:
             margins = np.zeros(classes.shape)
             classes[valid], margins[valid] = self.atoms.values(self.ground, tried.at(valid))
             return classes, margins
-
-
-def _nearest(
-    of: Bool[np.ndarray, "start proposal"], far: Float[np.ndarray, "start proposal"]
-) -> tuple[Bool[np.ndarray, "start"], Int[np.ndarray, "start"]]:
-    """Say which inputs have a marked proposal, and number the nearest one of each among all."""
-    rows = np.arange(len(of))
-    reached = np.where(of, far, np.inf)
-    best = reached.argmin(1)
-    return np.isfinite(reached[rows, best]), rows * PROPOSALS + best
 
 
 Making = Drawn | Edits | Violations

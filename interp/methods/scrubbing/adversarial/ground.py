@@ -109,6 +109,11 @@ class Ground:
         """Return the right output of each string, ``NOWHERE`` for what the population lacks."""
         return np.array([self._output(self.truth(text)) for text in self.texts(bodies)], np.int64)
 
+    @cached_property
+    def drawn_answers(self) -> Int[np.ndarray, "start"]:
+        """The right outputs of the drawn inputs."""
+        return self.answers(self.drawn)
+
     def _output(self, answer: str | None) -> int:
         if answer is None:
             return NOWHERE

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 LEVEL = 0.95
 
 
-def wilson(errors: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+def wilson(errors: float | int, n: float | int, level: float = LEVEL) -> tuple[float, float]:
     """Return Wilson's interval of a share; 0 to 1 where nothing was asked."""
     if n <= 0:
         return 0.0, 1.0
