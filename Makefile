@@ -8,7 +8,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup run check test bench browser docs zoo lock clean
+.PHONY: setup run check test bench browser docs zoo findings lock clean
 
 $(READY): requirements.txt constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv .venv
@@ -36,6 +36,7 @@ browser: $(READY)
 
 bench: $(READY)
 	$(PY) -m benchmarks.patching
+	$(PY) -m benchmarks.scrubbing
 	$(PY) -m benchmarks.fit
 
 docs: $(READY)
@@ -43,6 +44,9 @@ docs: $(READY)
 
 zoo: $(READY)
 	$(PY) -m zoo $(MODEL)
+
+findings: $(READY)
+	$(PY) -m zoo.findings
 
 lock: $(READY)
 	$(PY) -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt

@@ -46,6 +46,8 @@ _PAGES = {
     "causal-scrubbing": "/causal_scrubbing",
     "adversarial-inputs": "/adversarial_inputs",
     "mechanisms": "/mechanism_distinction",
+    "number-matter": "/does_the_number_matter",
+    "hypotheses": "/hypothesis_search",
     "analyses": "/analyses",
     "about": "/about",
     "patching-empty": f"{_PATCHING}?clean=kmabcda&corrupted=kmxbcda&answer=b&foil=c",

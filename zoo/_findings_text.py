@@ -18,8 +18,8 @@ behavior, right and wrong ones; the score of each; and what each is good for.
 
 - **The published claims** on three paren balancers that were trained from different seeds:
   {inputs} strings of `paren-strings`, all of them references, {draws} draws of each, {nulls}
-  random hypotheses of either kind (a sixth of that beside 2a, none beside 2b). Roles are found on half of the first {roles} strings.
-  *Recovered*: 0 shuffled answers, 1 the model.
+  random hypotheses of either kind (a sixth of that beside 2a, none beside 2b). Roles are found
+  on half of the first {roles} strings. *Recovered*: 0 shuffled answers, 1 the model.
 - **Score against success**, kind [`does_the_number_matter`](../how-to/does_the_number_matter.md):
   {hypotheses} hypotheses that differ in what the scrubbed model answers, seeds {seeds}.
   - *mechanisms*: `two-mechanisms-paren` and `two-mechanisms-induction`, where it is known of
@@ -79,15 +79,15 @@ The same for **closeness by KL** (minus KL(model ‖ scrubbed)):
   {both_apart}. That is the correlation to quote for "is 90 % better than 80 %?".
 - **Among right hypotheses that let more through than they need** the interval is {more_apart}.
   Letting a further component through mostly helps the loss. It does not help to say *why*: where
-  it is the other mechanism's component, the score rises to that of the model and the explanation
-  no longer tells anything apart. A score without its price in bits rewards this; so a score near
-  100 % is a reason to ask what could be left out.
+  it passes the other mechanism on, as the L2 MLP of the parentheses does, the score is that of the
+  model and the AUROC falls far; in the induction model it falls little. A score without its price
+  in bits rewards this: near 100 %, ask what could be left out.
 - **Making the model err** is another matter. Families are written from features, whatever the
   sites, so a score that depends on sites can at best predict them through the features. Over all
   hypotheses the interval is {all_erring}; within kinds {within_erring}. Yields are {yields}.
-- So a scrubbed score is a fair sign that an explanation is not wrong. It is no measure of how
-  much it buys, and of two explanations that both score well it does not say which is the more
-  useful.
+- So a scrubbed score tells explanations that name what matters from those that do not. It is no
+  measure of how much they buy: exchanged roles keep most of it where a node that tells the answer
+  is left in, and of two explanations that both score well it does not say which is more useful.
 
 ## What this does not show
 
@@ -98,7 +98,7 @@ The same for **closeness by KL** (minus KL(model ‖ scrubbed)):
   kind, and a correlation is always about the mix.
 - Kinds say how a hypothesis was made. One made at random may be right by chance, and some are.
 - Successes of the paren balancers are few: they err rarely, and many hypotheses share one yield.
-  That no correlation is seen there does not show that there is none.
+  With so few computations of unequal weight the intervals there are rough.
 - Hypotheses are direct inputs of the logits, but for the published 2a and 2b. Deep trees are not
   compared.
 """

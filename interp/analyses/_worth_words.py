@@ -64,14 +64,14 @@ def _conclusion(overall: Score, within: Score | Absent) -> str:
         return "A higher score is not shown to buy more here."
     if sign(within) > 0:
         roughly = ", but it orders them only roughly" if overall.value < _ROUGH else ""
-        return f"Here a higher score does buy more, also among hypotheses of one kind{roughly}."
+        return f"Here a higher score does buy more, also within kinds taken together{roughly}."
     if sign(within) < 0:
         return (
-            "The score tells kinds apart, but among hypotheses of one kind a higher one goes with "
+            "The score tells kinds apart, but within kinds taken together a higher one goes with "
             "less success."
         )
     return (
-        "The score tells right hypotheses from random ones; among hypotheses of one kind it is not "
+        "The score tells right hypotheses from random ones; within kinds taken together it is not "
         "shown to say anything about success."
     )
 

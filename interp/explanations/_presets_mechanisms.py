@@ -1,6 +1,6 @@
 """Hypotheses about two models of which it is known which of two mechanisms answers an input.
 
-One component carries each mechanism: their cards say which. The note says which one a claim is about.
+One component carries each mechanism, as their cards say; the note says which a claim is about.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ PAGES = (
     "/causal_scrubbing",
     "/adversarial_inputs",
     "/mechanism_distinction",
+    "/does_the_number_matter",
+    "/hypothesis_search",
     "/analyses",
     "/about",
 )

@@ -24,7 +24,7 @@ from interp.methods.scrubbing.candidates import RIGHT, Candidate, effect, genera
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.worth import Compared, correlation, interval, permuted, score_of
 from interp.models import catalogue
-from interp.models.load import load
+from interp.models.load import LoadedModel, load
 from interp.scores import Absent, Interval, Score
 
 MODEL = "two-mechanisms-induction"
@@ -38,11 +38,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@lru_cache(maxsize=1)
+def model(name: str) -> LoadedModel:
+    return load(name, "cpu")
+
+
 def run(kind: str, **fields: Any) -> Any:
     analysis = analyses.get(kind)
     spec = analyses.parse(json.dumps({"kind": kind, **fields}))
     rng = np.random.default_rng(spec.seed)
-    *_, last = analysis.run(spec, Context(analysis.inputs(spec), rng, lambda n: load(n, "cpu")))
+    *_, last = analysis.run(spec, Context(analysis.inputs(spec), rng, model))
     return last.result
 
 

@@ -39,6 +39,8 @@ TITLES = {
     "causal_scrubbing": "Causal scrubbing",
     "adversarial_inputs": "Adversarial inputs",
     "mechanism_distinction": "Mechanisms",
+    "does_the_number_matter": "Does the number matter?",
+    "hypothesis_search": "Hypotheses",
     "analyses": "Analyses",
     "about": "About",
     "record": "Record",

@@ -150,11 +150,9 @@ def _adds(graph: Node, space: Space) -> Iterator[Move]:
 
 
 def _agreements(graph: Node, space: Space) -> Iterator[Move]:
-    options = space.options(graph)
     for _, node in _pairs(graph):
-        for agree in dict.fromkeys((*options, *space.refined(node))):
-            if agree != node.agree:
-                yield Move("agree", node.id, agree=agree)
+        for agree in space.changes(node, graph):
+            yield Move("agree", node.id, agree=agree)
 
 
 def _merges(graph: Node) -> Iterator[Move]:

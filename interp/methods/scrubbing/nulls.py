@@ -81,7 +81,8 @@ def with_random_features(
     own = sorted({name for node, _ in hypothesis.nodes() for name in node.features})
     chosen = rng.choice(sorted(known), len(own), replace=len(own) > len(known))
     instead = {name: str(other) for name, other in zip(own, chosen, strict=True)}
-    features = {
+    # What a rewrite splits a term by stays: its own features are among these.
+    features = dict(hypothesis.features) | {
         other: Feature(expr=known[other], dtype="float", bins=0) for other in instead.values()
     }
     return hypothesis.model_copy(

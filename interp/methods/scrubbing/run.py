@@ -100,7 +100,7 @@ class _Bench:
 
     def prepare_beside(self) -> None:
         """Make ready what stands beside the estimate, so that the model runs once more for all."""
-        hypothesis = self.hypothesis
+        hypothesis, self._known = self.hypothesis, true_features(self.inputs)
         self._claims = [(claim, self._ready(claim.upto)) for claim in claims(hypothesis)]
         self._without = [
             (node.id, self._ready(hypothesis.replaced(node.id, None)))
@@ -130,7 +130,6 @@ class _Bench:
         self._shuffled = anchors.shuffled(self.refs, self.pool, rng)
         self._constant = anchors.constant(self.refs, self.inputs.labels, self.pool)
         empty = np.full((self.amount.nulls, len(MEASURES)), np.nan)
-        self._known = true_features(self.inputs)
         return Found(
             measured=nothing_yet(self.refs, self.amount.draws),
             shuffled=self._shuffled.loss,
@@ -142,7 +141,7 @@ class _Bench:
             claims=(),
             sites=empty,
             features=empty,
-            no_features=nulls.why_no_features(self.hypothesis, self._known),
+            no_features="",
             probes=(),
             not_probed=(),
         )
@@ -179,7 +178,8 @@ class _Bench:
             Floor(one.name, *(_mean(one.of(metric)) for metric in MEASURES)) for one in floors
         )
         exchanged = measures[2].loss.mean(0) if self._exchanged else found.exchanged
-        return replace(found, floors=means, exchanged=exchanged)
+        why = nulls.why_no_features(self.hypothesis, self._known)
+        return replace(found, floors=means, exchanged=exchanged, no_features=why)
 
     def probed(self, found: Found) -> Found:
         """Ask how decodable the features of the nodes are."""

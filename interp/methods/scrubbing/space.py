@@ -140,18 +140,20 @@ class Space:
     # --- features ---------------------------------------------------------------------------------
 
     def options(self, graph: Node) -> tuple[Agree, ...]:
-        """List what a node may agree on; two features together if both are in the hypothesis."""
-        pairs = combinations(sorted(used(graph)), 2)
+        """List what a new node may agree on: nothing, a feature, or what another node does."""
         whole = (EXACT, ANY) if self.exact else (ANY,)
-        return (*whole, *self.features, *filter(self._is_feature, pairs))
+        return tuple(dict.fromkeys((*whole, *self.features, *_agreed(graph))))
 
-    def refined(self, node: Node) -> Iterator[Agree]:
-        """Yield each feature that a node agrees on together with every other one."""
-        for own in node.features:
-            for name in self.features:
-                pair = tuple(sorted((name, own)))
-                if name != own and self._is_feature(pair):
-                    yield pair
+    def changes(self, node: Node, graph: Node) -> tuple[Agree, ...]:
+        """List what a node may agree on instead.
+
+        Beside what a new one may: two features together that are in the hypothesis, or of which
+        one is its own already.
+        """
+        pairs = [*combinations(sorted(used(graph)), 2)]
+        pairs += [tuple(sorted((a, b))) for a in node.features for b in self.features if a != b]
+        every = dict.fromkeys((*self.options(graph), *filter(self._is_feature, pairs)))
+        return tuple(agree for agree in every if agree != node.agree)
 
     def at_random(self, rng: np.random.Generator) -> Agree:
         """Return a random feature, or as often two of them together."""
@@ -210,6 +212,14 @@ class Space:
 def _unnamed(node: Node) -> Node:
     children = tuple(_unnamed(child) for child in node.children)
     return node.model_copy(update={"id": "", "children": children})
+
+
+def _agreed(graph: Node) -> Iterator[Agree]:
+    """Yield what the nodes of a tree agree on through features."""
+    for child in graph.children:
+        if child.features:
+            yield child.agree
+        yield from _agreed(child)
 
 
 def used(graph: Node) -> set[str]:

@@ -96,7 +96,7 @@ def _weighted(
     xz, yz = _pearson(x, z, weights), _pearson(y, z, weights)
     # Where bits do not vary there is nothing to hold constant.
     xz, yz = np.nan_to_num(xz), np.nan_to_num(yz)
-    left = (1 - xz**2) * (1 - yz**2)
+    left = np.maximum(1 - xz**2, 0) * np.maximum(1 - yz**2, 0)
     return np.divide(
         between - xz * yz, np.sqrt(left), out=np.full(len(left), np.nan), where=left > _ROUNDING
     )
