@@ -88,9 +88,7 @@ class Peer:
                 found.append(self._root(hypothesis.graph, draws.part(slice(start, start + _CHUNK))))
         return torch.cat(found).double().numpy()
 
-    def run(
-        self, rows: np.ndarray, keep: list[str], change: dict[str, Callable[..., Tensor]]
-    ) -> Any:
+    def run(self, rows: Any, keep: list[str], change: dict[str, Callable[..., Tensor]]) -> Any:
         """Run inputs; keep activations, change some, mask padding."""
         kept: dict[str, Tensor] = {}
         seen = torch.arange(self.ids.shape[1]) < self.lengths[rows, None]

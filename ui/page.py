@@ -379,6 +379,7 @@ def _line(answer: Answer) -> list[Answer]:
     back = [*walked[: walked.index(answer.id) if answer.id in walked else None][::-1], None]
     while len(line) < state.MOST_STEPS:
         parent = back[len(line) - 1] if walked else line[0].record.parent
+        parent = parent or _version_before(line[0])
         if parent is None or parent in _ids(line):
             break
         try:
@@ -389,6 +390,21 @@ def _line(answer: Answer) -> list[Answer]:
             break
         line.insert(0, above)
     return line
+
+
+def _version_before(answer: Answer) -> str | None:
+    """Return the record of the hypothesis that this answer's one is a version of."""
+    claimed = getattr(answer.spec, "claimed", None)
+    if claimed is None or not claimed.before or answer.spec is None:
+        return None
+    for record in store().records.list():
+        if record.kind != answer.record.kind or record.model != answer.record.model:
+            continue
+        spec: Any = analyses.parse(record.spec)
+        same = all(getattr(spec, n) == getattr(answer.spec, n) for n in ("behavior", "n_inputs"))
+        if same and record.state == State.DONE and spec.claimed.hash == claimed.before:
+            return record.id
+    return None
 
 
 def _ids(line: Sequence[Answer]) -> list[str]:

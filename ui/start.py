@@ -9,9 +9,10 @@ from typing import Any
 
 import streamlit as st
 
-from interp.answers import get
+from interp.answers import Answer, get
 from interp.config import APP_VERSION
 from interp.errors import NotFound
+from interp.figures.ruler import ruler
 from interp.models.offer import offer
 from interp.worked import worked
 from ui import parts, state
@@ -43,23 +44,29 @@ def home_page() -> None:
             except NotFound:
                 st.caption("This record was deleted here.")
                 continue
-            if answer.analysis is not None and answer.result is not None:
-                named = answer.analysis.figures(answer.result)[0]
-                named.figure.update_layout(height=240)
-                named.figure.update_xaxes(showticklabels=False)
-                named.figure.update_yaxes(title=None)
-                # A thumbnail: nothing to click, no text that would be too small to read.
-                thumbnail: Any = named.figure
-                thumbnail.data = [t for t in thumbnail.data if t.name != "cells"]
-                thumbnail.update_traces(
-                    showscale=False, texttemplate="", selector={"type": "heatmap"}
-                )
-                st.plotly_chart(
-                    named.figure, key=f"home/{one.id}", config={"displayModeBar": False}
-                )
+            thumbnail = _thumbnail(answer)
+            if thumbnail is not None:
+                st.plotly_chart(thumbnail, key=f"home/{one.id}", config={"displayModeBar": False})
             st.markdown(one.lead)
             st.link_button("Open", f"/record?id={one.id}", width="stretch")
     _recent()
+
+
+def _thumbnail(answer: Answer) -> Any:
+    """Return a small figure: the first score on its ruler, or the map, with nothing to click."""
+    if answer.analysis is None or answer.result is None:
+        return None
+    scores = answer.analysis.scores(answer.result)
+    figure: Any = answer.analysis.figures(answer.result)[0].figure
+    if scores and "heatmap" not in {trace.type for trace in figure.data}:
+        return ruler(scores[0])
+    figure.update_layout(height=240)
+    figure.update_xaxes(showticklabels=False)
+    figure.update_yaxes(title=None)
+    # No text that would be too small to read.
+    figure.data = [trace for trace in figure.data if trace.name != "cells"]
+    figure.update_traces(showscale=False, texttemplate="", selector={"type": "heatmap"})
+    return figure
 
 
 @st.fragment(run_every=3)

@@ -318,7 +318,7 @@ def _chance(result: Result, value: float, bounds: Interval | Absent) -> str:
     if isinstance(bounds, Interval) and bounds.high < 0.5:
         return f"That is below chance: outputs of mechanism {1 - result.explains} rely on it more."
     if isinstance(bounds, Interval) and bounds.low <= 0.5:
-        return "That is no more than chance: it does not tell them apart."
+        return "That cannot be told from chance."
     shuffled = result.twins[np.isfinite(result.twins)]
     if len(shuffled) and value <= np.quantile(shuffled, 0.95):
         return "Shuffled features do as well: what it says of the features is not what separates."

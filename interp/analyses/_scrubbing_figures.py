@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from interp.analyses._scrubbing_claims import claim_in_words
 from interp.explanations.hypothesis import SEPARATE, SHARED
+from interp.explanations.presets import same_as
 from interp.explanations.words import label, sentence
 from interp.figures import estimates
 from interp.figures.decodable import Claim, used_and_decodable
@@ -14,6 +16,7 @@ from interp.figures.named import NamedFigure
 from interp.figures.scale import Band, Mark, scale
 from interp.figures.waterfall import Step, waterfall
 from interp.methods.scrubbing import nulls
+from interp.methods.scrubbing.found import MOST_OF_NULL
 from interp.methods.scrubbing.intervals import spread
 from interp.methods.scrubbing.nulls import rank
 from interp.scores import Absent, Interval
@@ -58,15 +61,27 @@ def _scale(result: Result, bounds: Interval | Absent) -> NamedFigure:
     nodes = {node.id: (node, above) for node, above in result.claimed.nodes()}
     versions = [
         Mark(
-            f"without {label(*nodes[one.node])}",
+            f"{label(*nodes[one.node])} from any input",
             one.loss,
             (one.low, one.high),
-            "its feature lets the label through, alone or with others",
+            "it lets the label through, alone or with others",
         )
         for one in found.without
         if one.node in leaking
     ]
-    bands = [_band(nulls.SITES, found.sites, result)]
+    preset = same_as(result.claimed)
+    published = preset.published if preset is not None else ()
+    versions += [
+        Mark(
+            "published, other weights",
+            one.loss,
+            (one.loss - 1.96 * one.se, one.loss + 1.96 * one.se) if one.se else None,
+            one.source,
+        )
+        for one in published
+        if one.loss is not None
+    ]
+    bands = [] if found.no_sites else [_band(nulls.SITES, found.sites, result)]
     if not found.no_features:
         bands.append(_band(nulls.FEATURES, found.features, result))
     drawn = scale(
@@ -104,6 +119,15 @@ def _caption(result: Result) -> str:
         f"draw from; what is not named at the logits: {how}.",
         f"Inputs: {result.inputs}",
     ]
+    preset = same_as(result.claimed)
+    if preset is not None and preset.published:
+        shares = [
+            f"{100 * one.recovered:.0f} % ({one.source})"
+            for one in preset.published
+            if one.recovered is not None
+        ]
+        told = f"Published: {'; '.join(shares)} recovered. " if shares else ""
+        said.append(f"{told}{preset.why_different}")
     if result.claimed.swap_prob < 1:
         said.append(f"Exchanges are made with probability {result.claimed.swap_prob:g}.")
     budget = found.budget
@@ -112,14 +136,17 @@ def _caption(result: Result) -> str:
         f"{budget.structure_bits:.1f} to name the sites; {budget.joint_label_bits:.2f} of the "
         f"label's {budget.label_bits:.2f} bits pass in {budget.joint_classes:,} joint classes."
     )
+    drawn = int(np.isfinite(found.sites[:, 0]).sum() + np.isfinite(found.features[:, 0]).sum())
+    few = min(MOST_OF_NULL, result.drawn_from)
+    if drawn:
+        said.append(f"Random hypotheses: one draw each, on the first {few:,} inputs.")
+    said += [found.no_sites and f"No null of random sites: {found.no_sites}."]
     said += [found.no_features and f"No null of random features: {found.no_features}."]
     said += [*budget.warnings, budget.unsearched]
     return " ".join(part for part in said if part)
 
 
 def _claims(result: Result) -> NamedFigure | None:
-    from interp.analyses._scrubbing_words import claim_in_words
-
     steps = [
         Step(
             claim_in_words(result.claimed, one),
@@ -174,10 +201,10 @@ def _used(result: Result) -> NamedFigure | None:
         "used",
         "Decodable, and used?",
         "Left: how often a linear probe of the site finds the feature on inputs that it was not "
-        "trained on, beside the most frequent class and the same probe on tokens alone. Right: how "
-        "much the loss rises when the node is left out of the hypothesis."
+        "trained on, beside the most frequent class and the same linear probe of token counts. "
+        "Right: how much the loss rises when any input may stand for the node."
         + (f" Not probed: {said}." if said else ""),
-        used_and_decodable(rows, title="rise of the loss without the node, nats", least=_WORSE),
+        used_and_decodable(rows, title="rise of the loss, nats", least=_WORSE),
         wide=True,
     )
 

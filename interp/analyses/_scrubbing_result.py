@@ -15,9 +15,11 @@ from interp.explanations.words import label, sentence
 from interp.figures.named import NamedFigure
 from interp.methods.scrubbing import nulls
 from interp.methods.scrubbing.found import Found
-from interp.methods.scrubbing.intervals import of_mean, percentile, spread
+from interp.methods.scrubbing.intervals import of_mean, percentile
 from interp.scores import Absent, Anchor, Interval, Null, Score
 
+LEAST_GAP = 0.01
+"""Nats between floor and model below which nothing is said to be recovered."""
 SHOWN = 400
 """References whose text is kept: half of them those that lose most."""
 
@@ -36,6 +38,7 @@ class Result:
         names: Names of outputs.
         shown: References whose text is kept, by their place among the references.
         shown_tokens: Their tokens.
+        columns: Names of the inputs' own features.
         slice_names: Properties of inputs.
         slices: Which references have each.
         found: Everything that was computed.
@@ -50,6 +53,7 @@ class Result:
     names: tuple[str, ...]
     shown: Int[np.ndarray, "some"]
     shown_tokens: tuple[tuple[str, ...], ...]
+    columns: tuple[str, ...]
     slice_names: tuple[str, ...]
     slices: Bool[np.ndarray, "slice ref"]
     found: Found
@@ -81,15 +85,25 @@ class Result:
         return float(self.found.constant.mean())
 
     @property
+    def rest_stays(self) -> bool:
+        """Whether what is not named at the logits stays as it is in the model."""
+        return self.claimed.graph.other == EXACT
+
+    @property
     def floor(self) -> tuple[str, Any]:
         """What counts as nothing explained: its name, and the loss of each reference.
 
         Where the rest of the model is not under test, it stays as it is when nothing is explained
         too; then the floor is that what is named is exchanged.
         """
-        if self.claimed.graph.other == EXACT and self.found.exchanged.size:
+        if self.rest_stays and self.found.exchanged.size:
             return "what is named exchanged", self.found.exchanged
         return "shuffled answers", self.found.shuffled
+
+    @property
+    def tested(self) -> bool:
+        """Whether there is anything to recover: the floor is clearly above the model."""
+        return float(self.floor[1].mean()) - self.model > LEAST_GAP
 
     def share(self, loss: float) -> float:
         """Return how far a loss is on the way from the floor (0) to the model (1)."""
@@ -117,29 +131,43 @@ def loss_interval(result: Result) -> Interval | Absent:
     done = result.found.measured.complete.loss
     if not done.size:
         return Absent("nothing is computed yet")
-    return of_mean(done, np.random.default_rng(0))
+    return of_mean(done, np.random.default_rng(0), _groups(result))
+
+
+def against_constant(result: Result) -> Interval | Absent:
+    """Return the interval of how much larger the loss is than the best constant guess' one."""
+    done = result.found.measured.complete.loss
+    more = done - result.found.constant[: done.shape[1]]
+    return of_mean(more, np.random.default_rng(0), _groups(result))
+
+
+def _groups(result: Result) -> np.ndarray:
+    return result.found.groups[: result.found.measured.complete.loss.shape[1]]
 
 
 def scores(result: Result) -> list[Score]:
     """Return the loss recovered, from shuffled answers and from the best constant guess."""
     if not np.isfinite(result.loss) or result.found.measured.done < 1:
         return []
-    nothing = Absent("the hypothesis was written down, not searched for on these inputs")
-    held = Absent("all references are held out") if result.references == "held-out" else nothing
+    whole = Absent("all inputs are scored; where some of them suggested it, choose held-out ones")
+    held = Absent("all references are held out") if result.references == "held-out" else whole
     made = []
     floor_name, own_floor = result.floor
-    for name, floor, other, drawn_from in (
-        (floor_name, own_floor, "best constant guess", "sites"),
-        ("best constant guess", result.found.constant, "shuffled answers", "features"),
+    other = "best constant guess"
+    for name, floor, drawn_from in (
+        (floor_name, own_floor, "sites"),
+        (other, result.found.constant, "features"),
     ):
         low = float(floor.mean())
-        if low <= result.model:
+        if low - result.model <= LEAST_GAP or (result.rest_stays and floor is not own_floor):
             continue
 
         def share(loss: float, low: float = low) -> float:
             return (low - loss) / (low - result.model)
 
-        beside = result.constant if other == "best constant guess" else result.shuffled
+        guess = Anchor(other, share(result.constant))
+        if result.rest_stays:
+            guess = Absent("the rest of the model is there, so that a guess is no comparison")
         made.append(
             Score(
                 name=f"loss recovered, from {name} to the model",
@@ -148,7 +176,7 @@ def scores(result: Result) -> list[Score]:
                 n=len(result.refs),
                 floor=Anchor(name, 0.0),
                 ceiling=Anchor("the model", 1.0),
-                constant=Anchor(other, share(beside)),
+                constant=guess if floor is own_floor else Absent("it is the floor"),
                 null=_null(result, drawn_from, share),
                 interval=_share_interval(result, floor),
                 held_out=held,
@@ -160,8 +188,9 @@ def scores(result: Result) -> list[Score]:
 def _null(result: Result, which: str, share: Any) -> Null | Absent:
     values = getattr(result.found, which)[:, 0]
     values = values[np.isfinite(values)]
-    if which == "features" and result.found.no_features:
-        return Absent(result.found.no_features)
+    why = result.found.no_sites if which == "sites" else result.found.no_features
+    if why:
+        return Absent(why)
     if not len(values):
         return Absent("no random hypotheses were asked for")
     name = nulls.SITES if which == "sites" else nulls.FEATURES
@@ -171,14 +200,13 @@ def _null(result: Result, which: str, share: Any) -> Null | Absent:
 
 def _share_interval(result: Result, floor: np.ndarray) -> Interval | Absent:
     done = result.found.measured.complete
-    shared = spread(done.loss).shared / len(done.loss)
     return percentile(
         lambda loss, low, model: (low - loss) / (low - model),
         done.loss.mean(0),
         floor,
         done.model[0],
         rng=np.random.default_rng(0),
-        shared=shared,
+        groups=_groups(result),
     )
 
 

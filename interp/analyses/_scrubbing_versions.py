@@ -3,10 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from interp.analyses._scrubbing_result import Result
+import numpy as np
+
+from interp.analyses._scrubbing_result import Result, loss_interval
 from interp.explanations.hypothesis import EXACT, SEPARATE, SHARED, Hypothesis, Node
 from interp.explanations.words import label
+from interp.figures.named import NamedFigure
+from interp.figures.scale import Mark, scale
+from interp.methods.scrubbing.intervals import of_mean
+from interp.scores import Interval
+
+
+def compared(steps: Sequence[tuple[Any, Result]]) -> NamedFigure | None:
+    """Draw a version beside those before it, and say what the last change did."""
+    asked = [(spec, result) for spec, result in steps if np.isfinite(result.loss)]
+    if len(asked) < 2:
+        return None
+    (_, then), (_, now) = asked[-2:]
+    marks = [
+        Mark(f"{len(asked) - 1 - k} before: {short(result.claimed)}", result.loss, ends(result))
+        for k, (_, result) in enumerate(asked[:-1])
+    ]
+    return NamedFigure(
+        "versions",
+        "Versions of this hypothesis",
+        _difference(then, now),
+        scale(
+            now.loss,
+            ends(now),
+            [Mark("the model", now.model), Mark("best constant guess", now.constant)],
+            unit="nats",
+            title_of_x="mean cross-entropy loss, nats (lower is better)",
+            versions=marks[::-1],
+        ),
+        wide=True,
+    )
+
+
+def _difference(then: Result, now: Result) -> str:
+    """Say by how much the loss changed, paired where references and draws are the same."""
+    a, b = then.found.measured.loss, now.found.measured.loss
+    same = a.shape == b.shape and np.array_equal(then.refs, now.refs) and then.inputs == now.inputs
+    change = now.loss - then.loss
+    if not same or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return f"Against the version before: {change:+.3g} nats, on other references or draws."
+    bounds = of_mean(b - a, np.random.default_rng(0), now.found.groups)
+    said = (
+        f" (95 %: {bounds.low:+.3g} to {bounds.high:+.3g})" if isinstance(bounds, Interval) else ""
+    )
+    return (
+        f"Against the version before: {change:+.3g} nats{said}, on the same references and draws."
+    )
+
+
+def short(hypothesis: Hypothesis) -> str:
+    """Name a hypothesis by its first claims: "L1H0: counts · L2H1: horizon"."""
+    first = hypothesis.graph.children[:3]
+    said = [f"{label(node)}: {', '.join(node.features) or node.agree}" for node in first]
+    more = " · …" if len(hypothesis.graph.children) > len(first) else ""
+    return (" · ".join(said) or "nothing claimed") + more
+
+
+def ends(result: Result) -> tuple[float, float] | None:
+    """Return the ends of the loss' interval, if it has one."""
+    bounds = loss_interval(result)
+    return (bounds.low, bounds.high) if isinstance(bounds, Interval) else None
 
 
 def variations(hypothesis: Hypothesis, result: Result) -> Sequence[tuple[str, Hypothesis]]:

@@ -99,7 +99,7 @@ def figures(result: Result) -> list[NamedFigure]:
             drawn.ranked(best, marks, title=result.measure),
             selectable=True,
             texts=tuple(
-                (f"{one.name}, {one.bits:.1f} bits", _in_words(candidate))
+                (one.name, _in_words(candidate))
                 for one, candidate in zip(best, found.front, strict=True)
             ),
         ),
@@ -118,10 +118,10 @@ def figures(result: Result) -> list[NamedFigure]:
 
 
 def _best(number: int, one: Candidate) -> drawn.Best:
-    ends = one.interval
+    ends, many = one.interval, len(list(claimed(one.hypothesis).nodes())) - 1
     place, of = one.rank if len(one.drawn) else (0, 0)
     return drawn.Best(
-        name=f"{number + 1}. {summary(claimed(one.hypothesis)).rstrip('.')}",
+        name=f"{number + 1}. {many} claim{'' if many == 1 else 's'}, {one.bits:.1f} bits",
         said=" ".join(one.said[1:]) or one.said[0],
         bits=one.bits,
         search=one.search,

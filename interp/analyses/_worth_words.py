@@ -71,8 +71,8 @@ def _conclusion(overall: Score, within: Score | Absent) -> str:
             "less success."
         )
     return (
-        "The score tells right hypotheses from random ones; within kinds taken together it is not "
-        "shown to say anything about success."
+        "A higher score goes with more success over all; within kinds taken together it is not "
+        "shown to say anything about it."
     )
 
 

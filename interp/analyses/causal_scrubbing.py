@@ -14,10 +14,14 @@ from interp.analyses._fields import MORE, Kind, Whole
 from interp.analyses._hypotheses import OfHypothesis, arrays, inputs
 from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Step
 from interp.analyses._scrubbing_result import SHOWN, Result, figures, inspect, scores
-from interp.analyses._scrubbing_versions import variations
+from interp.analyses._scrubbing_versions import compared, short, variations
 from interp.behaviors import Behavior
+from interp.errors import BadInput
 from interp.explanations.words import summary
 from interp.models import catalogue, tokens
+
+MECHANISM = "mechanism"
+"""Feature of inputs of which it is known what answers them."""
 
 
 class CausalScrubbing(OfHypothesis):
@@ -45,6 +49,19 @@ class CausalScrubbing(OfHypothesis):
         "from.",
         json_schema_extra=MORE,
     )
+
+
+def checked(spec: CausalScrubbing) -> Behavior:
+    """Draw the inputs and check the hypothesis, and that there is something to be scored."""
+    behavior = inputs(spec)
+    held = {a for a, out in zip(behavior.answers, behavior.held_out, strict=False) if out}
+    if spec.references == "held-out" and len(held) < 2:
+        raise BadInput(
+            f"The held-out inputs of {spec.behavior} were to be scored.",
+            "They have one right answer." if held else "None is held out.",
+            "Take more inputs, or score all.",
+        )
+    return behavior
 
 
 def cost(spec: CausalScrubbing, behavior: Behavior) -> Cost:
@@ -89,6 +106,7 @@ def run(spec: CausalScrubbing, ctx: Context) -> Generator[Step[Result], None, No
             names=names,
             shown=shown,
             shown_tokens=tuple(text_of(int(row)) for row in rows),
+            columns=tuple(name for name, _ in ctx.inputs.features),
             slice_names=tuple(slices),
             slices=np.array(list(slices.values()))[:, which],
             found=found,
@@ -124,10 +142,12 @@ def follow_ups(spec: CausalScrubbing, result: Result) -> list[FollowUp]:
     """Suggest what the answer leaves open."""
     fields = spec.model_dump(mode="json")
     shared = {name: fields[name] for name in ("model", "behavior", "n_inputs", "hypothesis")}
-    ups = [
-        FollowUp("Try to break it", {"kind": "adversarial_inputs", **shared}),
-        FollowUp("Does it tell mechanisms apart?", {"kind": "mechanism_distinction", **shared}),
-    ]
+    ups = [FollowUp("Try to break it", {"kind": "adversarial_inputs", **shared})]
+    if MECHANISM in result.columns:
+        apart = {"kind": "mechanism_distinction", **shared}
+        ups.append(FollowUp("Does it tell mechanisms apart?", apart))
+    same = {name: fields[name] for name in ("model", "behavior")}
+    ups.append(FollowUp("Which parts act, and on what?", {"kind": "component_roles", **same}))
     ups += [
         FollowUp(label, {**fields, "hypothesis": changed.canonical})
         for label, changed in variations(spec.claimed, result)
@@ -140,7 +160,8 @@ def question(spec: CausalScrubbing) -> str:
     said = summary(spec.claimed).rstrip(".")
     return (
         f"What loss does {spec.model} keep on {spec.n_inputs:,} inputs of {spec.behavior} when "
-        f"everything is exchanged that this hypothesis allows ({said[0].lower()}{said[1:]})?"
+        f"everything is exchanged that this hypothesis allows ({short(spec.claimed)}; "
+        f"{said[0].lower()}{said[1:]})?"
     )
 
 
@@ -153,7 +174,7 @@ ANALYSIS = Analysis(
     spec=CausalScrubbing,
     result=Result,
     question=question,
-    inputs=inputs,
+    inputs=checked,
     cost=cost,
     run=run,
     figures=figures,
@@ -161,6 +182,7 @@ ANALYSIS = Analysis(
     scores=scores,
     inspect=inspect,
     follow_ups=follow_ups,
+    lineage=compared,
     example=CausalScrubbing(hypothesis="preset:paren-1b", n_inputs=1000, draws=4, nulls=60),
     cites=(
         Cite(

@@ -234,7 +234,7 @@ ANALYSIS = Analysis(
     inspect=inspect,
     follow_ups=follow_ups,
     cell_follow_ups=cell_follow_ups,
-    example=HypothesisSearch(n_inputs=300, evaluations=120, restarts=1, nulls=10),
+    example=HypothesisSearch(n_inputs=600, evaluations=300, restarts=0, nulls=10),
     cites=(
         Cite(
             "Chan et al. (2022), Causal scrubbing",

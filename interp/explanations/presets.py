@@ -12,8 +12,9 @@ from interp.explanations import (
     _presets_parens,
 )
 from interp.explanations._presets_record import Preset, Published
+from interp.explanations.hypothesis import Hypothesis
 
-__all__ = ["PRESETS", "Preset", "Published", "preset", "presets"]
+__all__ = ["PRESETS", "Preset", "Published", "preset", "presets", "same_as"]
 
 PRESETS: Final[dict[str, Preset]] = {
     one.name: one
@@ -26,6 +27,12 @@ def presets(model: str) -> tuple[Preset, ...]:
     """List the presets about a model, whatever its weight processing, precision and snapshot."""
     base = model.partition(":")[0].partition("@")[0]
     return tuple(one for one in PRESETS.values() if base in one.models)
+
+
+def same_as(hypothesis: Hypothesis) -> Preset | None:
+    """Return the preset that a hypothesis is, unchanged; None if it is none."""
+    one = PRESETS.get(hypothesis.name)
+    return one if one is not None and one.hypothesis == hypothesis else None
 
 
 def preset(name: str) -> Preset:

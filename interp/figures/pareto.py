@@ -23,7 +23,7 @@ class Best:
     """A hypothesis of the front.
 
     Attributes:
-        name: What it is called: its number and its size.
+        name: What it is called: its number, its claims and its bits.
         said: What it claims, for hover.
         bits: Its price.
         search: Mean objective on the inputs searched, in nats.

@@ -8,7 +8,7 @@ import torch
 
 from interp.engine.terms import READ, Terms
 from interp.explanations.hypothesis import EXACT, Hypothesis
-from interp.explanations.terms import STREAM, Term, parse_terms, terms_of
+from interp.explanations.terms import Term, parse_terms, terms_of
 from interp.methods.scrubbing.measure import Measured, References, measured
 
 
@@ -18,12 +18,13 @@ def ablated(
     """Measure the model with everything zero, or at its mean, that the hypothesis does not name.
 
     What is named directly below the logits stays as it is; None where the hypothesis says that the
-    rest is not under test.
+    rest is not under test, or names no whole terms on the direct path.
 
     Cost: gathers of all terms at the position read; one unembedding each.
     """
     graph, info = hypothesis.graph, cache.model.info
-    if graph.other == EXACT or any(child.site == STREAM for child in graph.children):
+    partly = any(child.attn_term or "#" in child.site for child in graph.children)
+    if graph.other == EXACT or partly or any(child.via != "direct" for child in graph.children):
         return None
     named = {term.whole for child in graph.children for term in parse_terms(child.site)}
     rest = [term for term in terms_of(info) if term not in named]

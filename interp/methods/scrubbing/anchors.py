@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.explanations.hypothesis import ANY, EXACT, SHARED, Hypothesis, Node
-from interp.explanations.terms import ROOT, parse_terms
+from interp.explanations.terms import ROOT
 from interp.methods.scrubbing.logits import Logits, Outputs, log_softmax
 from interp.methods.scrubbing.measure import Measured, References
 
@@ -80,15 +80,22 @@ def floor_of(name: str, found: Measured) -> Floor:
 def disabled(hypothesis: Hypothesis) -> Hypothesis | None:
     """Return the hypothesis under which what is named at the logits is exchanged, and only that.
 
-    None where nothing is named there.
+    Each node is exchanged for another input, exactly where and as it is named. None where nothing
+    is named there.
     """
-    named = [child for child in hypothesis.graph.children if parse_terms(child.site)]
+    named = hypothesis.graph.children
     if not named:
         return None
-    site = "+".join(child.site for child in named)
-    node = Node(id="disabled", site=site, agree=ANY)
-    graph = Node(site=ROOT, agree=EXACT, other=EXACT, children=(node,))
-    return Hypothesis(graph=graph)
+    children = tuple(dropped(child) for child in named)
+    graph = hypothesis.graph.model_copy(
+        update={"agree": EXACT, "other": EXACT, "children": children}
+    )
+    return hypothesis.model_copy(update={"graph": graph})
+
+
+def dropped(node: Node) -> Node:
+    """Return a node that any input may stand for."""
+    return node.model_copy(update={"agree": ANY, "children": (), "pool": None})
 
 
 def empty(other: str = SHARED) -> Hypothesis:

@@ -97,10 +97,9 @@ class Channels:
         if node.agree == EXACT:
             return self.identity
         if isinstance(node.agree, Near):
-            order = np.argsort(values[node.agree.near], kind="stable")
-            rank = np.empty(self.n, dtype=np.int64)
-            rank[order] = np.arange(self.n)
-            return Classes.of([rank // node.agree.k])
+            near = values[node.agree.near]
+            first = np.searchsorted(np.sort(near), near, side="left")
+            return Classes.of([first // node.agree.k])
         return together_of([Classes.of([values[name]]) for name in node.features], self.n)
 
     def _fill(self, node: Node) -> None:

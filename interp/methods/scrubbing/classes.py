@@ -70,17 +70,15 @@ class Classes:
 def nearest(values: Shaped[np.ndarray, "input"], rows: Rows, u: Uniform, k: int) -> Rows:
     """Draw for each row one of the ``k`` inputs whose values are nearest by rank.
 
-    With those go all that have the value of the farthest of them: equal values are alike.
+    Inputs of the same value come first, all of them where there are more than ``k``.
     """
     order = np.argsort(values, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    k = min(k, len(order))
-    start = np.clip(rank[rows] - k // 2, 0, len(order) - k)
     ranked = values[order]
-    first = np.searchsorted(ranked, ranked[start], side="left")
-    last = np.searchsorted(ranked, ranked[start + k - 1], side="right")
-    return order[first + (u * (last - first)).astype(np.int64)]
+    first = np.searchsorted(ranked, values[rows], side="left")
+    equal = np.searchsorted(ranked, values[rows], side="right") - first
+    n = np.maximum(equal, min(k, len(order)))
+    start = np.clip(first - (n - equal) // 2, 0, len(order) - n)
+    return order[start + (u * n).astype(np.int64)]
 
 
 def uniform(seed: int, replicate: int, name: str, n: int) -> Uniform:

@@ -94,7 +94,7 @@ class Sampler:
         return drawn
 
     def _node(self, node: Node, above: Rows, drawn: Draws, at: tuple[int, int]) -> None:
-        swap = self._swap(node, len(above), at)
+        swap = self._swap(node.id, len(above), at)
         drawn.row[node.id] = np.where(swap, self._agreeing(node, above, at), above)
         rows = drawn.row[node.id]
         if node.children or node.site == ROOT:
@@ -102,10 +102,10 @@ class Sampler:
         for child in node.children:
             self._node(child, rows, drawn, at)
 
-    def _swap(self, node: Node, n: int, at: tuple[int, int]) -> Shaped[np.ndarray, "entry"]:
+    def _swap(self, name: str, n: int, at: tuple[int, int]) -> Shaped[np.ndarray, "entry"]:
         if self.hypothesis.swap_prob == 1:
             return np.ones(n, dtype=bool)
-        return uniform(*at, f"{node.id} swap", n) < self.hypothesis.swap_prob
+        return uniform(*at, f"{name} swap", n) < self.hypothesis.swap_prob
 
     def _agreeing(self, node: Node, above: Rows, at: tuple[int, int]) -> Rows:
         if node.agree == EXACT:
@@ -121,7 +121,7 @@ class Sampler:
 
     def _others(self, node: Node, rows: Rows, drawn: Draws, at: tuple[int, int]) -> Rows | Separate:
         """Draw what is not named among a node's inputs."""
-        swap = self._swap(node, len(rows), at)
+        swap = self._swap(f"{node.id} other", len(rows), at)
 
         def anyone(name: str) -> Rows:
             found = (uniform(*at, f"{node.id} {name}", len(rows)) * self.n).astype(np.int64)
@@ -130,7 +130,10 @@ class Sampler:
         if node.other == EXACT:
             return rows
         if node.other.startswith(SAME_AS):
-            found = drawn.other[node.other.removeprefix(SAME_AS)]
+            of = node.other.removeprefix(SAME_AS)
+            if of not in drawn.other:  # a version of the hypothesis in which that has no inputs
+                return (uniform(*at, f"{of} other", len(rows)) * self.n).astype(np.int64)
+            found = drawn.other[of]
             if isinstance(found, dict):
                 raise BadInput(f"The node {node.id} is drawn {node.other}.", "That has several.")
             return found

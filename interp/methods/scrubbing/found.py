@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from interp.methods.scrubbing.budget import Budget
 from interp.methods.scrubbing.decodable import Decodable, NotAsked
 from interp.methods.scrubbing.measure import Measured
 
 MEASURES = ("loss", "accuracy", "kl", "gap")
+MOST_OF_NULL = 2000
+"""Inputs that random hypotheses are tested on, one draw each."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Without:
-    """The hypothesis without one node, which then is as unimportant as what is not named.
+    """The hypothesis with one node taken from any input: its claim to matter is dropped.
 
     Attributes:
         node: Id of the node.
@@ -85,12 +87,14 @@ class Found:
             before it is computed, or where nothing is named.
         floors: All floors, by their means.
         budget: What the features let through.
-        without: The hypothesis without each node.
+        without: The hypothesis with each node taken from any input.
         claims: What each claim costs, in order.
+        groups: Group of words that each reference is made of; empty: all are independent.
         sites: Metrics (``MEASURES``) of the hypothesis' features on random sites; NaN where not
             computed yet.
         features: The same of random features on its sites.
-        no_features: Why there is no such null, or empty.
+        no_sites: Why there is no null of random sites, or empty.
+        no_features: Why there is none of random features, or empty.
         probes: How decodable each node's features are where it stands.
         not_probed: Nodes that have no probe, and why.
     """
@@ -103,8 +107,10 @@ class Found:
     budget: Budget
     without: tuple[Without, ...]
     claims: tuple[Paid, ...]
+    groups: Int[np.ndarray, "some"]
     sites: Float[np.ndarray, "null measure"]
     features: Float[np.ndarray, "null measure"]
+    no_sites: str
     no_features: str
     probes: tuple[Decodable, ...]
     not_probed: tuple[NotAsked, ...]

@@ -32,6 +32,7 @@ class Inputs:
         names: Token ids by the names that expressions use.
         held_out: Which are kept from searches.
         pad: Token that padding is filled with, or None.
+        clusters: Group of words that each is made of; empty: all are independent.
     """
 
     ids: Int[np.ndarray, "input pos"]
@@ -43,6 +44,7 @@ class Inputs:
     names: Mapping[str, int] = field(default_factory=dict)
     held_out: Bool[np.ndarray, "input"] | None = None
     pad: int | None = None
+    clusters: Int[np.ndarray, "some"] = field(default_factory=lambda: np.empty(0, np.int64))
     _known: dict[str, dict[str, Values]] = field(default_factory=dict, repr=False, init=False)
 
     def __len__(self) -> int:
@@ -82,6 +84,7 @@ class Inputs:
             names=names,
             held_out=np.array(behavior.held_out or (False,) * n, dtype=bool),
             pad=names.get("PAD"),
+            clusters=np.array(behavior.clusters, dtype=np.int64),
         )
 
     @cached_property
@@ -101,6 +104,7 @@ class Inputs:
             foils=self.foils[:n],
             columns={name: of[:n] for name, of in self.columns.items()},
             held_out=None if self.held_out is None else self.held_out[:n],
+            clusters=self.clusters[:n],
         )
 
     def values(self, hypothesis: Hypothesis) -> dict[str, Values]:

@@ -1,9 +1,10 @@
 """Intervals of scrubbed estimates: over reference inputs, with their draws (torch-free).
 
 Every reference has draws of its own, so draws are nested in references: resampling references
-carries the noise of their draws along. What draws of one number share over all references is
-estimated apart and added; by the way draws are made there is nothing of it. Resampling references
-and draws independently instead would count the noise of single draws three times.
+carries the noise of their draws along. Resampling references and draws independently instead would
+count the noise of single draws three times. Inputs made of the same words are resampled together.
+
+The inputs that are drawn from count as given: another sample of them would give other losses too.
 
 Source: Owen, "The pigeonhole bootstrap" (2007), for what independent resampling of both counts;
 Efron and Tibshirani, An Introduction to the Bootstrap (1993), for percentile intervals.
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from interp.scores import Absent, Interval
 
@@ -26,7 +27,7 @@ RESAMPLES = 1000
 FEWEST = 20
 """References below which no interval is given."""
 _AT_ONCE = 100
-METHOD = "bootstrap over references with their draws"
+METHOD = "bootstrap over references with their draws, from these inputs"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ def percentile(
     statistic: Callable[..., Float[np.ndarray, "resample"]],
     *values: PerRef,
     rng: np.random.Generator,
-    shared: float = 0.0,
-    resamples: int = RESAMPLES,
+    groups: Int[np.ndarray, "some"] | None = None,
 ) -> Interval | Absent:
     """Return the percentile interval of a function of means over references.
 
@@ -74,25 +74,30 @@ def percentile(
         statistic: From the resampled means of each of ``values`` to the statistic, elementwise.
         values: One number a reference, their draws averaged; resampled together.
         rng: Source of the resamples.
-        shared: Variance of the first mean that all references have in common.
-        resamples: How many.
+        groups: Group of each reference that is not independent of others; None or empty: all are.
 
-    Cost: ``resamples x references`` numbers for each of ``values``.
+    Cost: ``RESAMPLES x references`` numbers for each of ``values``.
     """
-    n = len(values[0])
+    of = np.arange(len(values[0])) if groups is None or not len(groups) else groups
+    codes = np.unique(of, return_inverse=True)[1].reshape(-1)
+    n = int(codes.max()) + 1 if len(codes) else 0
     if n < FEWEST:
-        return Absent(f"{n} references are too few for an interval; {FEWEST} are the least")
+        what = "references" if n == len(codes) else "groups of references"
+        return Absent(f"{n} {what} are too few for an interval; {FEWEST} are the least")
+    sizes = np.bincount(codes)
+    sums = [np.bincount(codes, one) for one in values]
     found: list[np.ndarray] = []
-    for start in range(0, resamples, _AT_ONCE):
-        take = rng.integers(n, size=(min(_AT_ONCE, resamples - start), n))
-        means = [one[take].mean(1) for one in values]
-        means[0] = means[0] + np.sqrt(shared) * rng.standard_normal(len(take))
-        found.append(statistic(*means))
+    for start in range(0, RESAMPLES, _AT_ONCE):
+        take = rng.integers(n, size=(min(_AT_ONCE, RESAMPLES - start), n))
+        members = sizes[take].sum(1)
+        found.append(statistic(*(one[take].sum(1) / members for one in sums)))
     ends = np.quantile(np.concatenate(found), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(ends[0]), float(ends[1]), LEVEL, METHOD)
+    method = METHOD if n == len(codes) else f"{METHOD}, in {n} groups that share words"
+    return Interval(float(ends[0]), float(ends[1]), LEVEL, method)
 
 
-def of_mean(values: Matrix, rng: np.random.Generator) -> Interval | Absent:
+def of_mean(
+    values: Matrix, rng: np.random.Generator, groups: Int[np.ndarray, "some"] | None = None
+) -> Interval | Absent:
     """Return the interval of the mean over references and draws."""
-    shared = spread(values).shared / len(values) if values.shape[1] > 1 else 0.0
-    return percentile(lambda mean: mean, values.mean(0), rng=rng, shared=shared)
+    return percentile(lambda mean: mean, values.mean(0), rng=rng, groups=groups)

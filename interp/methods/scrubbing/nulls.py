@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from interp.explanations.hypothesis import Feature, Hypothesis, Near, Node
+from interp.errors import BadInput
+from interp.explanations.hypothesis import EXACT, Feature, Hypothesis, Near, Node
 from interp.explanations.terms import ROOT, Term, parse_terms, terms_of
 from interp.methods.scrubbing.draws import reader_of
 from interp.models.info import ModelInfo
@@ -24,11 +25,48 @@ def at_random_sites(
 ) -> Hypothesis:
     """Return the hypothesis with every term exchanged for a random one that can stand there.
 
-    The tree, features, positions and inputs of heads stay. Siblings get different terms. The
-    hypothesis itself can come out by chance.
+    The tree, features, positions and inputs of heads stay. Siblings get different terms. Where the
+    rest of the model stays as it is, what stands at the logits stays too: a claim about a part
+    that does nothing is true. The hypothesis itself never comes out.
+
+    Raises:
+        BadInput: There is no other place for its claims; see ``why_no_sites``.
     """
-    graph = _moved(hypothesis.graph, 2 * model.n_layers, model, rng)
-    return hypothesis.model_copy(update={"graph": graph, "rewrites": ()})
+    root = hypothesis.graph
+    for _ in range(_TRIES):
+        if root.other == EXACT:
+            children = tuple(_below(child, model, rng) for child in root.children)
+            graph = root.model_copy(update={"children": children})
+        else:
+            graph = _moved(root, 2 * model.n_layers, model, rng)
+        if graph != root:
+            return hypothesis.model_copy(update={"graph": graph, "rewrites": ()})
+    raise BadInput("Random sites were asked for.", "There are no others.", "Ask for none.")
+
+
+def _below(node: Node, model: ModelInfo, rng: np.random.Generator) -> Node:
+    """Move what stands below a node, which stays."""
+    terms = parse_terms(node.site)
+    if not node.children or not terms:
+        return node
+    return _moved(node, min(reader_of(model, term) for term in terms), model, rng)
+
+
+def why_no_sites(hypothesis: Hypothesis, model: ModelInfo) -> str:
+    """Say why there is no null of random sites, or nothing."""
+    if not any(parse_terms(node.site) for node, _ in hypothesis.nodes()):
+        return "the hypothesis names no part of the model"
+    root = hypothesis.graph
+    if root.other == EXACT and not any(child.children for child in root.children):
+        return (
+            "the rest of the model stays as it is, so the same claim about a part that does "
+            "nothing would be true"
+        )
+    try:
+        at_random_sites(hypothesis, model, np.random.default_rng(0))
+    except BadInput:
+        return "there is no other place for its claims"
+    return ""
 
 
 def _moved(node: Node, limit: int, model: ModelInfo, rng: np.random.Generator) -> Node:

@@ -15,7 +15,7 @@ from interp.methods.scrubbing import ablated, anchors, nulls, probes
 from interp.methods.scrubbing.budget import budget
 from interp.methods.scrubbing.decodable import Decodable, NotAsked
 from interp.methods.scrubbing.draws import Draws
-from interp.methods.scrubbing.found import MEASURES, Floor, Found, Paid, Without
+from interp.methods.scrubbing.found import MEASURES, MOST_OF_NULL, Floor, Found, Paid, Without
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.intervals import Matrix, of_mean
 from interp.methods.scrubbing.logits import Logits
@@ -26,8 +26,6 @@ from interp.methods.scrubbing.true_features import true_features
 from interp.models.load import LoadedModel
 from interp.scores import Interval
 
-MOST_OF_NULL = 2000
-"""Inputs that random hypotheses are tested on, one draw each."""
 _TRIES = 50
 _ESTIMATE, _BESIDE = 0.5, 0.7
 """Shares of the run after which the estimate, and what stands beside it, are there."""
@@ -103,7 +101,7 @@ class _Bench:
         hypothesis, self._known = self.hypothesis, true_features(self.inputs)
         self._claims = [(claim, self._ready(claim.upto)) for claim in claims(hypothesis)]
         self._without = [
-            (node.id, self._ready(hypothesis.replaced(node.id, None)))
+            (node.id, self._ready(hypothesis.replaced(node.id, anchors.dropped(node))))
             for node, above in hypothesis.nodes()
             if above is not None
         ]
@@ -112,6 +110,12 @@ class _Bench:
         self._exchanged = self._ready(self._disabled) if self._disabled else None
         ablated.want_ablated(hypothesis, self.cache)
         probes.want(self.cache, hypothesis)
+
+    @property
+    def _groups(self) -> Int[np.ndarray, "some"]:
+        """Groups of words of the references; empty where all are independent."""
+        of = self.inputs.clusters
+        return of[self.refs.rows] if len(of) else of
 
     def _ready(self, hypothesis: Hypothesis) -> Scrubber:
         return Scrubber(self.model, hypothesis, self.inputs, self.cache)
@@ -141,6 +145,8 @@ class _Bench:
             claims=(),
             sites=empty,
             features=empty,
+            groups=self._groups,
+            no_sites=nulls.why_no_sites(self.hypothesis, self.model.info),
             no_features="",
             probes=(),
             not_probed=(),
@@ -195,7 +201,7 @@ class _Bench:
         paid: tuple[Paid, ...] = ()
         for done, (claim, scrubber) in enumerate(self._claims, 1):
             after = self._measure(scrubber).loss
-            bounds = of_mean(after - before, rng)
+            bounds = of_mean(after - before, rng, self._groups)
             low, high = _ends(bounds)
             means = float(before.mean()), float(after.mean())
             paid += (Paid(claim.node, claim.what, claim.depth, *means, low, high),)
@@ -203,7 +209,7 @@ class _Bench:
             yield done / len(self._claims), paid
 
     def without(self, own: Matrix) -> tuple[Without, ...]:
-        """Test the hypothesis, whose losses are ``own``, without each node."""
+        """Test the hypothesis, whose losses are ``own``, with each node from any input."""
         rng = np.random.default_rng([self.amount.seed, 3])
         found: list[Without] = []
         for node, scrubber in self._without:
@@ -213,10 +219,10 @@ class _Bench:
                 Without(
                     node,
                     float(one.loss.mean()),
-                    *_ends(of_mean(one.loss, rng)),
+                    *_ends(of_mean(one.loss, rng, self._groups)),
                     float(one.right.mean()),
                     float(more.mean()),
-                    *_ends(of_mean(more, rng)),
+                    *_ends(of_mean(more, rng, self._groups)),
                 )
             )
         return tuple(found)
@@ -242,7 +248,11 @@ class _Bench:
             raise BadInput("Random hypotheses were asked for.", "None can be tested.", "Ask for 0.")
 
         hypothesis, info, known = self.hypothesis, self.model.info, self._known
-        at_sites = [made(lambda: nulls.at_random_sites(hypothesis, info, rng)) for _ in range(n)]
+        at_sites: list[Scrubber] = []
+        if not found.no_sites:
+            at_sites = [
+                made(lambda: nulls.at_random_sites(hypothesis, info, rng)) for _ in range(n)
+            ]
         others: list[Scrubber] = []
         if not found.no_features:
             others = [
@@ -250,7 +260,8 @@ class _Bench:
             ]
         sites, features = found.sites, found.features
         for k in range(n):
-            sites = _with_row(sites, k, at_sites[k], refs, self.amount.seed)
+            if at_sites:
+                sites = _with_row(sites, k, at_sites[k], refs, self.amount.seed)
             if others:
                 features = _with_row(features, k, others[k], refs, self.amount.seed)
             yield sites, features

@@ -16,8 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 
-from interp.methods.scrubbing.adversarial.families import Making
+from interp.methods.scrubbing.adversarial.edits import Edits
+from interp.methods.scrubbing.adversarial.families import Violations
 from interp.methods.scrubbing.adversarial.ground import Ground
+from interp.methods.scrubbing.adversarial.making import Drawn
 from interp.methods.scrubbing.adversarial.moves import Bodies
 from interp.methods.scrubbing.adversarial.yields import independent, wilson
 
@@ -32,6 +34,8 @@ CLIMB = "search: the model's own answer"
 
 Logits = Float[np.ndarray, "text output"]
 Ask = Callable[[Bodies], Logits]
+Making = Drawn | Edits | Violations
+"""What makes inputs by family: ``names`` are the families, ``make`` gives so many new ones."""
 ALL = -1
 
 

@@ -109,9 +109,9 @@ def atoms_of(hypothesis: Hypothesis, pool: Inputs) -> Atoms:
         for said, tree in _cut(Name(name), name, given):
             trees.setdefault(written(tree), (said, tree))
     found: list[Atom] = []
-    for text, (said, tree) in trees.items():
+    for said, tree in trees.values():
         feature = hypothesis.features.get(said)
-        found.append(_atom(said, text, tree, given, pool, feature.bins if feature else 0))
+        found.append(_atom(said, tree, given, pool, feature.bins if feature else 0))
     used = {text for one in found for text in parse(one.expr).names_used} & set(given)
     return Atoms(tuple(one for one in found if _varies(one, given, pool)), _closure(used, given))
 
@@ -139,9 +139,8 @@ def _cut(tree: Node, said: str, given: Mapping[str, str]) -> list[tuple[str, Nod
     return [(said, tree)]
 
 
-def _atom(
-    said: str, text: str, tree: Node, given: Mapping[str, str], pool: Inputs, bins: int
-) -> Atom:
+def _atom(said: str, tree: Node, given: Mapping[str, str], pool: Inputs, bins: int) -> Atom:
+    text = written(tree)
     values = _on(text, given, pool)
     assert values is not None
     is_truth = values.dtype.kind == "b" or bool(np.isin(values, (0, 1)).all())
@@ -204,7 +203,7 @@ def random_atoms(real: Atoms, ground: Ground, rng: np.random.Generator) -> Atoms
     ]
     chosen = rng.choice(len(known), min(len(real), len(known)), replace=False)
     exprs = [known[i] for i in sorted(chosen)]
-    return Atoms(tuple(_atom(e, e, parse(e).tree, {}, ground.pool, 0) for e in exprs))
+    return Atoms(tuple(_atom(e, parse(e).tree, {}, ground.pool, 0) for e in exprs))
 
 
 def _partition(values: Shaped[np.ndarray, "input"]) -> bytes:

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from interp.explanations.hypothesis import Hypothesis
 from interp.methods.scrubbing.adversarial import arms
-from interp.methods.scrubbing.adversarial.arms import Arm, Batch, Tally, log_odds
+from interp.methods.scrubbing.adversarial.arms import Arm, Batch, Making, Tally, log_odds
 from interp.methods.scrubbing.adversarial.atoms import Atoms, atoms_of, random_atoms
 from interp.methods.scrubbing.adversarial.claims import claim_only, exchanges, excluded_only
 from interp.methods.scrubbing.adversarial.climb import (
@@ -28,9 +28,11 @@ from interp.methods.scrubbing.adversarial.climb import (
     own_answer,
     scrubbed_look,
 )
-from interp.methods.scrubbing.adversarial.families import Drawn, Edits, Making, Violations
+from interp.methods.scrubbing.adversarial.edits import Edits
+from interp.methods.scrubbing.adversarial.families import Violations
 from interp.methods.scrubbing.adversarial.found import Found, Mistake, Search
 from interp.methods.scrubbing.adversarial.ground import NOWHERE, Ground
+from interp.methods.scrubbing.adversarial.making import Drawn
 from interp.methods.scrubbing.adversarial.moves import Bodies, changed
 from interp.methods.scrubbing.adversarial.outside import Outside, answers
 from interp.methods.scrubbing.classes import Classes

@@ -9,10 +9,7 @@ from interp.explanations.terms import ROOT
 
 def excluded_only(hypothesis: Hypothesis) -> Hypothesis:
     """Return the hypothesis with all that it names exact: only what it leaves out is exchanged."""
-    return hypothesis.model_copy(
-        update={"graph": _exact(hypothesis.graph), "features": {}, "swap_prob": 1.0}
-        | ({"features": hypothesis.features} if hypothesis.rewrites else {})
-    )
+    return hypothesis.model_copy(update={"graph": _exact(hypothesis.graph)})
 
 
 def _exact(node: Node) -> Node:

@@ -2,141 +2,28 @@
 
 A family of a hypothesis is named by one or two of its atoms: in each of its inputs exactly these
 take another value than in the input that it was made of, and all other atoms keep theirs. Of the
-edited inputs that do so, those nearest to the boundary are taken. ``Edits`` are those of the rule
-alone and of no rule at all.
+edited inputs that do so, those nearest to the boundary are taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from itertools import combinations, product
+from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from interp.errors import InterpError
 from interp.methods.scrubbing.adversarial.atoms import Atoms
-from interp.methods.scrubbing.adversarial.ground import NOWHERE, Ground, distinct
-from interp.methods.scrubbing.adversarial.moves import Bodies, changed
-from interp.models import tokens
+from interp.methods.scrubbing.adversarial.ground import NOWHERE, Ground
+from interp.methods.scrubbing.adversarial.making import PROPOSALS, and_size, gathered
+from interp.methods.scrubbing.adversarial.moves import Bodies
 
 MOST_FAMILIES = 64
-PROPOSALS = 32
-"""Edited copies of an input that are looked at in each step."""
-_LOOKS = 16
-"""Further edits that tell how near to the boundary of right answers an input is."""
 MOST_EDITS = 3
-ROUNDS = 12
-"""How often fresh inputs are edited before a family is given up."""
 _CHOICES = 3
 """Inputs of which the one nearest to the boundary is edited."""
-_IDLE = 2
-"""Times in a row that nothing new comes out before a family is given up."""
-_AT_ONCE = 16
-"""Least inputs that are edited together: what is not used is kept for the next time."""
-
-
-@dataclass(eq=False)
-class Drawn:
-    """The population's own inputs, in order, each once.
-
-    Attributes:
-        ground: The population.
-        names: One family.
-    """
-
-    ground: Ground
-    names: tuple[str, ...] = ("as drawn",)
-    _next: int = 0
-
-    def make(self, family: int, n: int, known: set[bytes]) -> Bodies:
-        """Take the next ones."""
-        taken: list[int] = []
-        while len(taken) < n and self._next < len(self.ground.drawn):
-            rows = np.arange(self._next, min(self._next + n, len(self.ground.drawn)))
-            new = rows[distinct(self.ground.drawn.at(rows), known)]
-            room = n - len(taken)
-            if len(new) > room:
-                self._next = int(new[room])
-                known -= set(self.ground.drawn.at(new[room:]).keys())
-            else:
-                self._next = int(rows[-1]) + 1
-            taken += new[:room].tolist()
-        return self.ground.drawn.at(np.array(taken, np.int64))
-
-
-@dataclass(eq=False)
-class Edits:
-    """Population inputs after one edit.
-
-    Attributes:
-        ground: The population.
-        rng: Source of all randomness.
-        across: Whether the edit must change the right answer; of those that do, the one is taken
-            from which most edits lead back: minimal violations of the rule.
-    """
-
-    ground: Ground
-    rng: np.random.Generator
-    across: bool
-
-    _spare: dict[int, Bodies] = field(default_factory=dict, init=False)
-
-    @cached_property
-    def _asked(self) -> list[tuple[int, int, int]]:
-        """Length, kind of edit and right answer after it, -1 where answers are not told apart."""
-        labels = np.unique(self.ground.pool.labels).tolist()
-        told = labels if self.across and len(labels) <= 4 else [NOWHERE]
-        kinds = range(len(self.ground.moves.kinds))
-        return list(product(range(len(self.ground.sizes)), kinds, told))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Kinds of edit, with the answer that they lead to."""
-        outputs, kinds = tokens.answer_names(self.ground.info), self.ground.moves.kinds
-        return tuple(
-            _and_size(kinds[k] + (f" → {outputs[to]}" if to >= 0 else ""), self.ground, size)
-            for size, k, to in self._asked
-        )
-
-    def make(self, family: int, n: int, known: set[bytes]) -> Bodies:
-        """Edit inputs drawn at random until there are enough."""
-        return _gathered(partial(self._edited, family), n, known, self._spare, family)
-
-    def _edited(self, family: int, n: int) -> Bodies:
-        """Edit some inputs by one kind, and keep one of each input, so that none has many."""
-        size, kind, to = self._asked[family]
-        rows = self.rng.choice(self.ground.sizes[size][1], 2 * n)
-        starts = self.ground.drawn.at(rows).repeated(PROPOSALS)
-        after, how = self.ground.moves.edit(starts, self.rng)
-        ok = (how == kind) & changed(starts, after)
-        at = np.flatnonzero(ok)
-        right = self.ground.answers(after.at(at))
-        ok[at] = right != NOWHERE
-        if self.across:
-            ok[at] &= right != self.ground.drawn_answers[rows[at // PROPOSALS]]
-        if to != NOWHERE:
-            ok[at] &= right == to
-        near = np.where(ok, self.rng.random(len(ok)), -1.0)
-        if self.across:
-            near[ok] += self._sensitivity(after.at(ok))
-        near = near.reshape(-1, PROPOSALS)
-        best = near.argmax(1)
-        there = np.flatnonzero(near[np.arange(len(near)), best] >= 0)
-        return after.at(there * PROPOSALS + best[there])
-
-    def _sensitivity(self, bodies: Bodies) -> Float[np.ndarray, "text"]:
-        """Count of some edits of each string those that change the right answer.
-
-        It is the margin that the rule itself has: many edits lead back from an input that is just
-        across.
-        """
-        after, _ = self.ground.moves.edit(bodies.repeated(_LOOKS), self.rng)
-        before, right = self.ground.answers(bodies).repeat(_LOOKS), self.ground.answers(after)
-        crossed = (right != NOWHERE) & (right != before)
-        return crossed.reshape(-1, _LOOKS).sum(1).astype(float)
 
 
 @dataclass(frozen=True)
@@ -202,7 +89,7 @@ class Violations:
     @property
     def names(self) -> tuple[str, ...]:
         """What has changed, and what all atoms are then."""
-        return tuple(_and_size(self._named(one), self.ground, one.size) for one in self.families)
+        return tuple(and_size(self._named(one), self.ground, one.size) for one in self.families)
 
     def _named(self, family: Family) -> str:
         words = {0: "not {}", 1: "{}", -1: "another {}"}
@@ -222,7 +109,7 @@ class Violations:
         def edited(n: int) -> Bodies:
             return self._edited(asked, self._chosen(asked, n + n // 3))
 
-        return _gathered(edited, n, known, self._spare, family)
+        return gathered(edited, n, known, self._spare, family)
 
     def _chosen(self, asked: Family, n: int) -> Int[np.ndarray, "start"]:
         """Draw inputs that can be broken, near to the boundary rather than far."""
@@ -312,47 +199,3 @@ class Violations:
             margins = np.zeros(classes.shape)
             classes[valid], margins[valid] = self.atoms.values(self.ground, tried.at(valid))
             return classes, margins
-
-
-Making = Drawn | Edits | Violations
-"""What makes inputs by family: ``names`` are the families, ``make`` gives so many new ones."""
-
-
-def _gathered(
-    edited: Callable[[int], Bodies], n: int, known: set[bytes], spare: dict[int, Bodies], key: int
-) -> Bodies:
-    """Take ``n`` new strings from what is spare, and edit inputs until there are enough.
-
-    Args:
-        edited: Edits about so many inputs.
-        n: How many are wanted.
-        known: Strings that are not wanted again; those taken are noted.
-        spare: What is left over of each family.
-        key: The family.
-    """
-    parts, left, idle = list[Bodies](), n, 0
-    for _ in range(ROUNDS):
-        source = spare.pop(key, None)
-        source = edited(max(left, _AT_ONCE)) if source is None else source
-        rows: list[int] = []
-        keys = source.keys()
-        at = 0
-        while at < len(keys) and len(rows) < left:
-            if keys[at] not in known:
-                known.add(keys[at])
-                rows.append(at)
-            at += 1
-        parts.append(source.at(np.array(rows, np.int64)))
-        left -= len(rows)
-        if at < len(keys):
-            spare[key] = source.at(np.arange(at, len(keys)))
-        idle = 0 if rows else idle + 1
-        if not left or idle == _IDLE:
-            break
-    return Bodies.joined(parts)
-
-
-def _and_size(name: str, ground: Ground, size: int) -> str:
-    """Add which lengths a family is of, where they are told apart."""
-    said = ground.sizes[size][0]
-    return f"{name}, {said}" if said else name
