@@ -101,8 +101,8 @@ The same for **closeness by KL** (minus KL(model ‖ scrubbed)):
   With so few computations of unequal weight the intervals there are rough.
 - Hypotheses are direct inputs of the logits, but for the published 2a and 2b. Deep trees are not
   compared.
-- How hypotheses are made was changed twice while this was written, with seed 0 in view: roles had been
-  found on balanced strings only, and hypotheses with the same answers had counted twice. The
+- How hypotheses are made was changed twice while this was written, with seed 0 in view: roles had
+  been found on balanced strings only, and hypotheses with the same answers had counted twice. The
   correlation within kinds of `two-mechanisms-paren` went from 0.37 to 0.16 to what stands above.
   Seeds 1 and 2 were run with the final rules only.
 """
