@@ -10,7 +10,7 @@ import streamlit as st
 from interp.behaviors.populations import population
 from interp.errors import InterpError
 from interp.explanations.checks import check
-from interp.explanations.presets import presets
+from interp.explanations.presets import presets, same_as
 from interp.explanations.text import LONGEST, write
 from interp.explanations.words import summary
 from interp.models import catalogue
@@ -140,9 +140,10 @@ def _start(editor: Editor) -> None:
         args=(editor,),
         width="stretch",
     )
-    note = editor.hypothesis.note
-    if note:
-        st.caption(parts.escape(parts.short(note, 400)))
+    note, preset = editor.hypothesis.note, same_as(editor.hypothesis)
+    why = preset.why_different if preset is not None else ""
+    if note or why:
+        st.caption(parts.escape(parts.short(f"{note} {why}".strip(), 600)))
     behavior = editor.hypothesis.behavior
     if behavior and behavior != editor.population:
         st.caption(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import plotly.graph_objects as go
 
 from interp.analyses._scrubbing_claims import claim_in_words
 from interp.explanations.hypothesis import SEPARATE, SHARED
 from interp.explanations.presets import same_as
 from interp.explanations.words import label, sentence
-from interp.figures import estimates
+from interp.figures import estimates, theme
 from interp.figures.decodable import Claim, used_and_decodable
 from interp.figures.named import NamedFigure
 from interp.figures.scale import Band, Mark, scale
@@ -41,11 +42,25 @@ _POINTS = 60
 
 def figures(result: Result, bounds: Interval | Absent) -> list[NamedFigure]:
     """Draw the scale; then claims, decodable and used, the estimate, inputs, slices, bits."""
-    if not np.isfinite(result.loss):
-        return [_scale(result, bounds)]
-    every = [_scale(result, bounds), _claims(result), _used(result), _running(result)]
-    every += [_against(result), _slices(result), _changes(result)]
-    return [one for one in every if one is not None]
+    featured = any(node.features for node, above in result.claimed.nodes() if above is not None)
+    foils = bool(np.isfinite(result.found.measured.model[2]).any())
+    begun = bool(np.isfinite(result.loss))
+    every: list[NamedFigure] = [_scale(result, bounds)]
+    for name, title, draw, there in (
+        ("claims", "Which claim costs how much?", _claims, True),
+        ("used", "Decodable, and used?", _used, featured),
+        ("running", "The estimate as it came in", _running, True),
+        ("against", "Input by input", _against, foils),
+        ("slices", "By kinds of inputs", _slices, True),
+        ("changes", "Where it fails", _changes, True),
+    ):
+        drawn = draw(result) if begun and there else None
+        if there:
+            empty = theme.style(go.Figure(), height=120)
+            empty.update_xaxes(title="not computed yet")
+            empty.update_yaxes(title="not computed yet")
+            every.append(drawn or NamedFigure(name, title, "Nothing is computed yet.", empty))
+    return every
 
 
 def _scale(result: Result, bounds: Interval | Absent) -> NamedFigure:
@@ -154,7 +169,6 @@ def _claims(result: Result) -> NamedFigure | None:
             one.after,
             (one.low, one.high),
             depth=one.depth,
-            node=one.node,
         )
         for one in result.found.claims
     ]

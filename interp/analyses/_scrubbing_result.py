@@ -216,12 +216,10 @@ def figures(result: Result) -> list[NamedFigure]:
 
 
 def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure]] | None:
-    """Say more about a clicked claim or input."""
-    if "node" in cell:
+    """Say more about a clicked claim."""
+    if 0 <= int(cell.get("0", -1)) < len(result.found.claims):
         nodes = {node.id: (node, above) for node, above in result.claimed.nodes()}
-        if cell["node"] not in nodes:
-            return None
-        node, above = nodes[cell["node"]]
+        node, above = nodes[result.found.claims[int(cell["0"])].node]
         budget = next((b for b in result.found.budget.nodes if b.node == node.id), None)
         said = sentence(node, above)
         if budget is not None:
@@ -231,6 +229,4 @@ def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure
                 f"them about the label."
             )
         return said, []
-    if "ref" in cell:
-        return drawn.one_input(result, int(cell["ref"])), []
     return None

@@ -64,8 +64,8 @@ def running(
             "array": high - mean, "arrayminus": mean - low, "symmetric": False,
             "visible": len(done) < 2, "color": theme.POSITIVE,
         },
-        customdata=np.stack([low, high], axis=1),
-        hovertemplate="after %{x:,}: %{y:.4g} [%{customdata[0]:.4g}, %{customdata[1]:.4g}]"
+        hovertext=[f"{a:.4g}, {b:.4g}" for a, b in zip(low, high, strict=True)],
+        hovertemplate="after %{x:,}: %{y:.4g} [%{hovertext}]"
         "<extra></extra>",
     )  # fmt: skip
     known = [mark for mark in marks if np.isfinite(mark.value)]
@@ -187,9 +187,8 @@ def changes(
             x=((lows + highs) / 2)[some], y=heights[some], width=(highs - lows)[some],
             name=f"{theme.label(name, 60)}: {share}", showlegend=True,
             marker={"color": colour, "line": {"width": 1, "color": colour}},
-            customdata=np.stack([lows, highs], axis=1)[some],
-            hovertemplate="%{y} inputs change by %{customdata[0]:.3g} to %{customdata[1]:.3g}"
-            "<extra></extra>",
+            hovertext=[f"{a:.3g} to {b:.3g}" for a, b in zip(lows[some], highs[some], strict=True)],
+            hovertemplate="%{y} inputs change by %{hovertext}<extra></extra>",
         )  # fmt: skip
     there = np.flatnonzero(counts)
     low = min(-2 * delta, float(edges[there[0]]) if len(there) else 0.0)

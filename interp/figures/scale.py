@@ -206,11 +206,11 @@ def _points(
         } if any(mark.interval for mark in marks) else None,
         marker=marker,
         text=[labels.wrapped(mark.name, 60) for mark in marks],
-        customdata=[
+        hovertext=[
             axis.told(mark.value, mark.interval) + hint
             for mark, hint in zip(marks, hints, strict=True)
         ],
-        hovertemplate="%{text}: %{customdata}<extra></extra>",
+        hovertemplate="%{text}: %{hovertext}<extra></extra>",
     )  # fmt: skip
 
 
@@ -253,16 +253,16 @@ def _band(figure: go.Figure, band: Band, axis: _Axis, at: float) -> None:
     figure.add_scatter(
         x=draws, y=at + _stacked(draws, axis), mode="markers", name=name, showlegend=False,
         marker={"size": _DOT, "color": theme.NEGATIVE, "opacity": 0.75},
-        text=["one draw"] * len(draws), customdata=[axis.told(float(draw)) for draw in draws],
-        hovertemplate="%{text}: %{customdata}<extra></extra>",
+        text=["one draw"] * len(draws), hovertext=[axis.told(float(draw)) for draw in draws],
+        hovertemplate="%{text}: %{hovertext}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=[median], y=[at], mode="markers", name=name, showlegend=False, text=["median"],
         marker={
             "symbol": "line-ns-open", "size": 34, "color": theme.NEGATIVE, "line": {"width": 2}
         },
-        customdata=[f"{axis.told(median)}; 5 to 95 %: {low:.4g} to {high:.4g}"],
-        hovertemplate="%{text}: %{customdata}<extra></extra>",
+        hovertext=[f"{axis.told(median)}; 5 to 95 %: {low:.4g} to {high:.4g}"],
+        hovertemplate="%{text}: %{hovertext}<extra></extra>",
     )  # fmt: skip
     for side in (draws[draws < axis.low], draws[draws > axis.high]):
         if len(side):

@@ -37,7 +37,6 @@ class Step:
         interval: Ends of the interval of ``after - before``.
         hint: What else to know, on hover.
         depth: How far its label is indented: 0 for what hangs at the root.
-        node: What a click on it reports as "node".
     """
 
     label: str
@@ -46,7 +45,6 @@ class Step:
     interval: tuple[float, float] | None = None
     hint: str = ""
     depth: int = 0
-    node: str = ""
 
 
 def waterfall(
@@ -185,11 +183,11 @@ def _bars(figure: go.Figure, steps: Sequence[tuple[Step, float]], unit: str) -> 
     colours = [theme.POSITIVE if up > 0 else theme.NEGATIVE for up in change]
     names = [labels.wrapped(s.label, 60, 5) for s, _ in steps]
     hover = [_exactly(s, unit) for s, _ in steps]
-    nodes = [{"node": s.node} for s, _ in steps]
+    places = [[i] for i in range(len(steps))]
     figure.add_bar(
         x=change, base=[s.before for s, _ in steps], y=y, width=_BAR, orientation="h",
         name="change", marker={"color": colours, "opacity": 0.85, "line": {"width": 0}}, text=names,
-        textposition="none", hovertext=hover, customdata=nodes,
+        textposition="none", hovertext=hover, customdata=places,
         hovertemplate="%{text}<br>%{hovertext}<extra></extra>",
         selected={"marker": {"opacity": 1.0}}, unselected={"marker": {"opacity": 0.5}},
     )  # fmt: skip
@@ -200,7 +198,7 @@ def _bars(figure: go.Figure, steps: Sequence[tuple[Step, float]], unit: str) -> 
             "thickness": 1.5, "width": 5, "color": theme.NEUTRAL,
         },
         marker={"size": 9, "color": colours, "line": {"width": 1, "color": "white"}},
-        hovertext=hover, customdata=nodes, hovertemplate="%{text}<br>%{hovertext}<extra></extra>",
+        hovertext=hover, customdata=places, hovertemplate="%{text}<br>%{hovertext}<extra></extra>",
         selected={"marker": {"opacity": 1.0}}, unselected={"marker": {"opacity": 0.5}},
     )  # fmt: skip
 

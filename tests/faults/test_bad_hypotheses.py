@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 import interp
+from interp.behaviors import built_in
+from interp.behaviors.populations import population
 from interp.errors import BadInput, InterpError
 from interp.jobs.submit import prepare
+from interp.methods.scrubbing.inputs import Inputs
 from interp.models import catalogue
 from interp.store import open_store
 
@@ -52,11 +55,6 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "",
         "1,?000",
     ),
-    "one right answer": (
-        spec({"f": COUNTS}, behavior="paren-near-misses"),
-        "",
-        "same right answer",
-    ),
     "neither YAML nor JSON": (spec(hypothesis="graph: [site"), "", ""),
     "no such preset": (spec(hypothesis="preset:paren-9"), "paren-9", "paren-1a"),
 }
@@ -75,6 +73,13 @@ def test_refused_before_anything_is_stored(name: str) -> None:
     assert re.search(works, str(error)), str(error)
     assert len(str(error)) < 4000
     assert not open_store().records.list()
+
+
+def test_inputs_of_one_right_answer_are_refused() -> None:
+    pairs = built_in("paren-near-misses", 30, "paren-balancer")
+    with pytest.raises(BadInput, match="same right answer"):
+        Inputs.of(pairs, {})
+    assert len(Inputs.of(population("paren-near-misses", 30, "paren-balancer"), {})) == 60
 
 
 def test_its_neighbour_is_not_refused() -> None:

@@ -228,7 +228,6 @@ def test_hypotheses_are_asked_on_what_was_not_searched() -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"behavior": "paren-near-misses", "n_inputs": 100}, "same right answer"),
         ({"model": "induction-handmade", "behavior": "induction-letters"}, "no foil"),
         ({"model": "induction-handmade", "behavior": "paren-strings"}, "paren-balancer"),
     ],

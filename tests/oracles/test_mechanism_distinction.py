@@ -204,12 +204,12 @@ def by_hooks(hooked: Hooked, hypothesis: Hypothesis, out: str, n: int, draws: in
     (node,) = hypothesis.graph.children
     off = Hypothesis.model_validate(
         {"graph": {"site": "logits", "agree": "exact", "other": "exact",
-                   "children": [{"id": "disabled", "site": node.site, "agree": "any"}]}}
+                   "children": [{"id": node.id, "site": node.site, "agree": "any"}]}}
     )  # fmt: skip
     taken = Scrubber(hooked.loaded, off, hooked.of)
     rows, found = np.arange(N_HOOKED), np.zeros((3, n))
     drawn = [scrubber.draws(rows, 0, k) for k in range(draws)]
-    gone = [taken.draws(rows, 0, k).row["disabled"] for k in range(draws)]
+    gone = [taken.draws(rows, 0, k).row[node.id] for k in range(draws)]
     for x in range(n):
         scrubbed, empty, without = [], [], []
         for k in range(draws):

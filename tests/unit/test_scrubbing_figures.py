@@ -39,11 +39,11 @@ BANDS = [Band("random sites", DRAWS, "rank 3 of 61"), Band("random features", DR
 VERSIONS = [Mark("without leaks", 1.948, (1.85, 2.05)), Mark("the version before", 14.0)]
 OF_SCALE: dict[str, Any] = {"unit": "nats", "title_of_x": "loss, nats (lower is better)"}
 STEPS = [
-    Step("all else is exchanged", 0.0, 0.12, (0.1, 0.14), node="root"),
-    Step("head 1.0 matters through count", 0.12, 0.31, (0.16, 0.22), "hint", 1, "a"),
-    Step("head 2.0 matters through count", 0.31, 0.27, (-0.06, -0.02), depth=1, node="b"),
-    Step("its value matters through start", 0.35, 0.35, depth=2, node="c"),
-    Step("head 2.1 matters through horizon", 0.35, 0.52, (0.1, 0.31), depth=1, node="d"),
+    Step("all else is exchanged", 0.0, 0.12, (0.1, 0.14)),
+    Step("head 1.0 matters through count", 0.12, 0.31, (0.16, 0.22), "hint", 1),
+    Step("head 2.0 matters through count", 0.31, 0.27, (-0.06, -0.02), depth=1),
+    Step("its value matters through start", 0.35, 0.35, depth=2),
+    Step("head 2.1 matters through horizon", 0.35, 0.52, (0.1, 0.31), depth=1),
 ]
 OF_FALL: dict[str, Any] = {"unit": "nats", "title": "loss, nats (lower is better)"}
 CLAIMS = [
@@ -68,7 +68,7 @@ def drawn(name: str = "plain") -> dict[str, go.Figure]:
                        [*BANDS, Band(name, DRAWS, name)], versions=[*VERSIONS, Mark(name, 1.2)],
                        percent=(Mark(name, 3.0), MODEL), **OF_SCALE),
         "waterfall": waterfall.waterfall(
-            [*STEPS, Step(name, 0.52, 0.6, None, name, 40, name)], ends=(name, name), **OF_FALL),
+            [*STEPS, Step(name, 0.52, 0.6, None, name, 40)], ends=(name, name), **OF_FALL),
         "running": running(n, m[:2], m[:2] - 1, m[:2] + 1, marks=[Mark(name, 1.0)], title="nats"),
         "against": against(m, m + 1, np.ones(3), [name, "a", "b"], [name] * 3, titles=PAIR),
         "changes": changes(m, delta=0.1, title="nats", unit=name[:20]),
@@ -322,7 +322,7 @@ def test_scale_shows_per_cent_of_the_way() -> None:
         assert 100 * (3.61 - at) / (3.61 - 0.0013) == pytest.approx(per_cent)
     assert 4 <= len(above.ticktext) <= 9
     assert "0 % = shuffled labels, 100 % = model" in above.title.text
-    hover = trace(figure, "this hypothesis").customdata[0]
+    hover = trace(figure, "this hypothesis").hovertext[0]
     assert hover == "0.52 [0.48, 0.56] nats, 85.6 % recovered"
     assert f"{(3.61 - 0.52) / (3.61 - 0.0013):.1%}" == "85.6%"
     plain = scale(0.52, None, ANCHORS, percent=(MODEL, MODEL), **OF_SCALE)
@@ -343,7 +343,7 @@ def test_nulls_show_every_draw_and_their_percentiles() -> None:
     assert median.x[0] == pytest.approx(mid)
     band = next(s for s in layout(figure).shapes if s.type == "rect")
     assert (band.x0, band.x1) == pytest.approx((low, high))
-    assert f"5 to 95 %: {low:.4g} to {high:.4g}" in median.customdata[0]
+    assert f"5 to 95 %: {low:.4g} to {high:.4g}" in median.hovertext[0]
     assert max(abs(y - median.y[0]) for y in draws.y) <= 17
 
 
@@ -369,7 +369,7 @@ def test_waterfall_steps_from_the_model_to_the_hypothesis() -> None:
     colours = {c: s for c, s in zip(bars.marker.color, np.sign(bars.x), strict=True) if s}
     assert sorted(colours.values()) == [-1, 1]
     for one_trace in (bars, after):
-        assert [d["node"] for d in one_trace.customdata] == ["root", "a", "b", "c", "d"]
+        assert [list(d) for d in one_trace.customdata] == [[0], [1], [2], [3], [4]]
     texts = [t.replace("<br>", " ") for t in written(figure)]
     for part in [*(s.label for s in STEPS), "the model", "the hypothesis", "+0.19 [+0.16, +0.22]"]:
         assert texts.count(part) == 1, part
@@ -379,14 +379,14 @@ def test_waterfall_steps_from_the_model_to_the_hypothesis() -> None:
     assert sum(s.type == "line" for s in layout(figure).shapes) == 5
     rows = [r for r in table(figure) if r["series"] == "after"]
     assert float(rows[1]["low"]) == pytest.approx(0.12 + 0.16)
-    assert json.loads(figure.to_json())["data"][1]["customdata"][1] == {"node": "a"}
+    assert json.loads(figure.to_json())["data"][1]["customdata"][1] == [1]
 
 
 @pytest.mark.parametrize("base", [0.0, 3.2, -0.4])
 def test_waterfall_writes_numbers_beside_bars(base: float) -> None:
     """Within the window, and over no bar and no interval."""
     steps = [
-        Step(s.label, base + s.before, base + s.after - (s.node == "d") * 3, s.interval)
+        Step(s.label, base + s.before, base + s.after - (s is STEPS[4]) * 3, s.interval)
         for s in STEPS
     ]
     figure = waterfall.waterfall(steps, **OF_FALL)

@@ -102,12 +102,12 @@ class Found:
     measured: Measured
     shuffled: Float[np.ndarray, "ref"]
     constant: Float[np.ndarray, "ref"]
-    exchanged: Float[np.ndarray, "some"]
+    exchanged: Float[np.ndarray, "exchange"]
     floors: tuple[Floor, ...]
     budget: Budget
     without: tuple[Without, ...]
     claims: tuple[Paid, ...]
-    groups: Int[np.ndarray, "some"]
+    groups: Int[np.ndarray, "member"]
     sites: Float[np.ndarray, "null measure"]
     features: Float[np.ndarray, "null measure"]
     no_sites: str

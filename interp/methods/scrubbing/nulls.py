@@ -148,7 +148,9 @@ def why_no_features(hypothesis: Hypothesis, known: Mapping[str, str]) -> str:
     return "" if len(known) > 1 else "the inputs have no features to draw from"
 
 
-def rank(value: float, null: Sequence[float], *, larger_is_better: bool) -> tuple[int, int]:
+def rank(
+    value: float, null: Sequence[float] | np.ndarray, *, larger_is_better: bool
+) -> tuple[int, int]:
     """Return (1 + number of the null at least as good, 1 + size of the null)."""
     drawn = np.asarray(null)
     as_good = drawn >= value if larger_is_better else drawn <= value
