@@ -11,8 +11,10 @@ from pydantic import BeforeValidator, Field
 from interp.analyses._fields import MORE, Kind, ModelName, Seed, Whole
 from interp.analyses._record import Spec
 from interp.behaviors import Behavior
-from interp.behaviors.populations import population, token_names
+from interp.behaviors.populations import for_model, population, token_names
+from interp.errors import BadInput
 from interp.explanations.checks import check
+from interp.explanations.circuits import Circuit, to_hypothesis
 from interp.explanations.hypothesis import Hypothesis
 from interp.explanations.presets import preset
 from interp.explanations.text import read
@@ -44,13 +46,18 @@ HypothesisText = Annotated[
 """Canonical JSON of a hypothesis."""
 
 
-class OfHypothesis(Spec):
-    """A question about a hypothesis: of which model, on which inputs."""
+class OfPopulation(Spec):
+    """A question about a model on a distribution of inputs."""
 
     model: ModelName = Field(default="paren-balancer", description="The model asked.")
     behavior: PopulationName = Field(
         default="paren-strings", description="The distribution of inputs."
     )
+
+
+class OfHypothesis(OfPopulation):
+    """A question about a hypothesis: of which model, on which inputs."""
+
     n_inputs: Whole = Field(
         default=2000,
         ge=20,
@@ -86,6 +93,30 @@ def inputs(spec: OfHypothesis) -> Behavior:
     check(spec.claimed, catalogue.info(spec.model), known, n_positions=of.ids.shape[1])
     check_classes(spec.claimed, of)
     return behavior
+
+
+def of_circuit(circuit: Circuit, model: str) -> dict[str, Any]:
+    """Return the fields of a question that tests a circuit as a hypothesis.
+
+    On the inputs that it was found on where hypotheses can be tested on them, else on the model's
+    first ones.
+
+    Raises:
+        BadInput: It has too many paths, or the model has no inputs to test a hypothesis on.
+    """
+    claimed, about = to_hypothesis(circuit, catalogue.info(model)), for_model(model)
+    if not about:
+        raise BadInput(
+            f"A circuit of {model} was to be tested as a hypothesis.",
+            "No inputs are known for this model.",
+            "Choose a model that has some: a bundled one, or GPT-2.",
+        )
+    return {
+        "kind": "causal_scrubbing",
+        "model": model,
+        "behavior": circuit.behavior if circuit.behavior in about else about[0],
+        "hypothesis": claimed.canonical,
+    }
 
 
 def arrays(spec: OfHypothesis, behavior: Behavior) -> Inputs:

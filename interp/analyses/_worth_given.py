@@ -83,7 +83,7 @@ def exchangeable(behavior: Behavior) -> Behavior:
     """Return inputs of several answers: where the clean ones have one, each with its partner."""
     if not behavior.corrupted or len(set(behavior.answers)) > 1:
         return replace(behavior, corrupted=(), clusters=(), features=())
-    pairs = with_partners(behavior)
+    pairs = behavior.both_sides()
     n = len(behavior)
     # By turns, so that the first inputs are of both kinds as well.
     order = [row for i in range(n) for row in (i, n + i)]
@@ -93,20 +93,6 @@ def exchangeable(behavior: Behavior) -> Behavior:
         answers=tuple(pairs.answers[i] for i in order),
         foils=tuple(pairs.foils[i] for i in order),
         held_out=tuple(pairs.held_out[i] for i in order) if pairs.held_out else (),
-    )
-
-
-def with_partners(behavior: Behavior) -> Behavior:
-    """Return the clean inputs, then the corrupted ones with their own right answers."""
-    return replace(
-        behavior,
-        clean=behavior.clean + behavior.corrupted,
-        answers=behavior.answers + behavior.foils,
-        foils=behavior.foils + behavior.answers,
-        held_out=behavior.held_out * 2,
-        corrupted=(),
-        clusters=(),
-        features=(),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from interp.analyses._ablation_result import Result, figures, inspect, verdict
+from interp.analyses._cites import CAUSAL_SCRUBBING, PATCHING_PRACTICES
 from interp.analyses._fields import (
     BehaviorName,
     Count,
@@ -226,18 +227,8 @@ ANALYSIS = Analysis(
             "Identification in {GPT-2} Small},\n  journal = {arXiv:2211.00593},\n"
             "  year = {2022}\n}",
         ),
-        Cite(
-            "Chan et al. (2022), Causal scrubbing",
-            "@misc{chan2022scrubbing,\n  author = {Chan, Lawrence and others},\n"
-            "  title = {Causal Scrubbing: a method for rigorously testing interpretability "
-            "hypotheses},\n  howpublished = {AI Alignment Forum},\n  year = {2022}\n}",
-        ),
-        Cite(
-            "Zhang & Nanda (2024), Towards best practices of activation patching",
-            "@inproceedings{zhang2024patching,\n  author = {Zhang, Fred and Nanda, Neel},\n"
-            "  title = {Towards Best Practices of Activation Patching in Language Models: "
-            "Metrics and Methods},\n  booktitle = {ICLR},\n  year = {2024}\n}",
-        ),
+        CAUSAL_SCRUBBING,
+        PATCHING_PRACTICES,
         Cite(
             "Li & Janson (2024), Optimal ablation for interpretability",
             "@inproceedings{li2024optimal,\n  author = {Li, Maximilian and Janson, Lucas},\n"

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from interp.analyses import _sweeps
+from interp.analyses._cites import PATCHING_PRACTICES
 from interp.analyses._fields import (
     MORE,
     BehaviorName,
@@ -450,11 +451,6 @@ ANALYSIS = Analysis(
             "  title = {How to use and interpret activation patching},\n"
             "  journal = {arXiv:2404.15255},\n  year = {2024}\n}",
         ),
-        Cite(
-            "Zhang & Nanda (2024), Towards best practices of activation patching",
-            "@inproceedings{zhang2024patching,\n  author = {Zhang, Fred and Nanda, Neel},\n"
-            "  title = {Towards Best Practices of Activation Patching in Language Models: "
-            "Metrics and Methods},\n  booktitle = {ICLR},\n  year = {2024}\n}",
-        ),
+        PATCHING_PRACTICES,
     ),
 )

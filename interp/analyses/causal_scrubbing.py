@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from interp.analyses import _scrubbing_words as words
+from interp.analyses._cites import CAUSAL_SCRUBBING
 from interp.analyses._fields import MORE, Kind, Whole
 from interp.analyses._hypotheses import OfHypothesis, arrays, inputs
 from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Step
@@ -185,12 +186,7 @@ ANALYSIS = Analysis(
     lineage=compared,
     example=CausalScrubbing(hypothesis="preset:paren-1b", n_inputs=1000, draws=4, nulls=60),
     cites=(
-        Cite(
-            "Chan et al. (2022), Causal scrubbing",
-            "@misc{chan2022scrubbing,\n  author = {Chan, Lawrence and others},\n"
-            "  title = {Causal Scrubbing: a method for rigorously testing interpretability "
-            "hypotheses},\n  howpublished = {AI Alignment Forum},\n  year = {2022}\n}",
-        ),
+        CAUSAL_SCRUBBING,
         Cite(
             "Scheurer et al. (2023), Practical pitfalls of causal scrubbing",
             "@misc{scheurer2023pitfalls,\n  author = {Scheurer, J{\\'e}r{\\'e}my and others},\n"

@@ -14,9 +14,9 @@ from jaxtyping import Bool
 from pydantic import Field
 
 from interp.analyses import _roles_asked as roles_asked
-from interp.analyses._fields import MORE, ModelName, Seed, Whole
-from interp.analyses._hypotheses import PopulationName
-from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Spec, Step
+from interp.analyses._fields import MORE, Seed, Whole
+from interp.analyses._hypotheses import OfPopulation
+from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Step
 from interp.analyses._roles_result import ANSWER, Result, figures, inspect, verdict
 from interp.behaviors import Behavior, built_in
 from interp.behaviors.built_in import for_model as behaviors_for
@@ -32,14 +32,10 @@ if TYPE_CHECKING:
     from interp.methods.roles import Roles
 
 
-class ComponentRoles(Spec):
+class ComponentRoles(OfPopulation):
     """Exchange the output of every component, and ask which feature it is a sign of."""
 
     kind: Literal["component_roles"] = "component_roles"
-    model: ModelName = Field(default="paren-balancer", description="The model asked.")
-    behavior: PopulationName = Field(
-        default="paren-strings", description="The distribution of inputs."
-    )
     n_inputs: Whole = Field(
         default=1000,
         ge=20,

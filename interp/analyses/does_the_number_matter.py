@@ -11,6 +11,7 @@ from pydantic import Field
 
 from interp.analyses import _worth_given as given
 from interp.analyses import _worth_words as words
+from interp.analyses._cites import ANOMALY_DETECTION, CAUSAL_SCRUBBING
 from interp.analyses._fields import Kind, ModelName, Seed, Whole
 from interp.analyses._hypotheses import PopulationName
 from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Spec, Step
@@ -212,7 +213,7 @@ def _downstream(
     names = token_names(spec.behavior, spec.model)
     if spec.downstream == MECHANISMS:
         second = np.array(dict(behavior.features)[given.MECHANISM]) == 1
-        pool = Inputs.of(given.with_partners(behavior), names)
+        pool = Inputs.of(replace(behavior.both_sides(), clusters=()), names)
         judged = Judged(np.arange(len(behavior)), second)
         return Distinctions(model, hypotheses, pool, judged, draws=spec.draws, seed=spec.seed)
     pool = _explained(spec, behavior)
@@ -296,18 +297,8 @@ ANALYSIS = Analysis(
         draws=2,
     ),
     cites=(
-        Cite(
-            "Chan et al. (2022), Causal scrubbing",
-            "@misc{chan2022scrubbing,\n  author = {Chan, Lawrence and others},\n"
-            "  title = {Causal Scrubbing: a method for rigorously testing interpretability "
-            "hypotheses},\n  howpublished = {AI Alignment Forum},\n  year = {2022}\n}",
-        ),
-        Cite(
-            "Christiano (2022), Mechanistic anomaly detection and ELK",
-            "@misc{christiano2022mad,\n  author = {Christiano, Paul},\n"
-            "  title = {Mechanistic anomaly detection and {ELK}},\n"
-            "  howpublished = {Alignment Research Center},\n  year = {2022}\n}",
-        ),
+        CAUSAL_SCRUBBING,
+        ANOMALY_DETECTION,
         Cite(
             "Spearman (1904), The proof and measurement of association between two things",
             "@article{spearman1904proof,\n  author = {Spearman, Charles},\n"

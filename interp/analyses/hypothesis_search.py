@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from interp.analyses._fields import MORE, Kind, ModelName, Number, Seed, Whole
-from interp.analyses._hypotheses import PopulationName
-from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Spec, Step
+from interp.analyses._cites import CAUSAL_SCRUBBING
+from interp.analyses._fields import MORE, Kind, Number, Seed, Whole
+from interp.analyses._hypotheses import OfPopulation
+from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Step
 from interp.analyses._search_result import Result, claimed, figures, inspect, scores, verdict
 from interp.behaviors import Behavior
 from interp.behaviors.populations import population, token_names
@@ -25,14 +26,10 @@ FEWEST = 20
 _TESTED, _KEPT, _DRAWS = 3, 10, 4
 
 
-class HypothesisSearch(Spec):
+class HypothesisSearch(OfPopulation):
     """Search the hypotheses about a behavior for what explains most at a price for bits."""
 
     kind: Literal["hypothesis_search"] = "hypothesis_search"
-    model: ModelName = Field(default="paren-balancer", description="The model asked.")
-    behavior: PopulationName = Field(
-        default="paren-strings", description="The distribution of inputs."
-    )
     n_inputs: Whole = Field(
         default=1000,
         ge=2 * FEWEST,
@@ -236,12 +233,7 @@ ANALYSIS = Analysis(
     cell_follow_ups=cell_follow_ups,
     example=HypothesisSearch(n_inputs=600, evaluations=300, restarts=0, nulls=10),
     cites=(
-        Cite(
-            "Chan et al. (2022), Causal scrubbing",
-            "@misc{chan2022scrubbing,\n  author = {Chan, Lawrence and others},\n"
-            "  title = {Causal Scrubbing: a method for rigorously testing interpretability "
-            "hypotheses},\n  howpublished = {AI Alignment Forum},\n  year = {2022}\n}",
-        ),
+        CAUSAL_SCRUBBING,
         Cite(
             "Christiano (2022), Can we efficiently explain model behaviors?",
             "@misc{christiano2022explain,\n  author = {Christiano, Paul},\n"

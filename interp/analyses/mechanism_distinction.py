@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from interp.analyses import _hypotheses
+from interp.analyses._cites import ANOMALY_DETECTION, CAUSAL_SCRUBBING
 from interp.analyses._fields import MORE, ModelName, Whole
 from interp.analyses._hypotheses import HypothesisText, OfHypothesis, PopulationName, arrays
 from interp.analyses._mechanism_result import (
@@ -137,16 +138,9 @@ def _with_partners(name: str, n: int, model: str, *, labelled: bool = True) -> B
     if not pairs.corrupted or not pairs.foils:
         return behavior
     nothing = (NOT_SCORED,) * n
-    return replace(
-        behavior,
-        source=f"{pairs.source} Corrupted ones are drawn from too, not scored.",
-        clean=pairs.clean + pairs.corrupted,
-        answers=pairs.answers + pairs.foils,
-        foils=pairs.foils + pairs.answers,
-        held_out=pairs.held_out * 2,
-        clusters=pairs.clusters * 2,
-        features=tuple((said, values[:n] + nothing) for said, values in columns.items()),
-    )
+    source = f"{pairs.source} Corrupted ones are drawn from too, not scored."
+    features = tuple((said, values[:n] + nothing) for said, values in columns.items())
+    return replace(pairs.both_sides(features), source=source)
 
 
 def _labelled() -> list[str]:
@@ -338,18 +332,8 @@ ANALYSIS = Analysis(
     cell_follow_ups=cell_follow_ups,
     example=MechanismDistinction(n_inputs=400, draws=8, nulls=8),
     cites=(
-        Cite(
-            "Christiano (2022), Mechanistic anomaly detection and ELK",
-            "@misc{christiano2022mad,\n  author = {Christiano, Paul},\n"
-            "  title = {Mechanistic anomaly detection and {ELK}},\n"
-            "  howpublished = {Alignment Research Center},\n  year = {2022}\n}",
-        ),
-        Cite(
-            "Chan et al. (2022), Causal scrubbing",
-            "@misc{chan2022scrubbing,\n  author = {Chan, Lawrence and others},\n"
-            "  title = {Causal Scrubbing: a method for rigorously testing interpretability "
-            "hypotheses},\n  howpublished = {AI Alignment Forum},\n  year = {2022}\n}",
-        ),
+        ANOMALY_DETECTION,
+        CAUSAL_SCRUBBING,
         Cite(
             "DeLong et al. (1988), Comparing the areas under correlated ROC curves",
             "@article{delong1988comparing,\n  author = {DeLong, Elizabeth R. and DeLong, David M. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -69,6 +69,23 @@ class Behavior:
     def hash(self) -> str:
         """Sha256 of the canonical JSON: the name of this behavior in the store."""
         return hashlib.sha256(self.canonical).hexdigest()
+
+    def both_sides(self, features: tuple[tuple[str, tuple[int, ...]], ...] = ()) -> Behavior:
+        """Return the clean inputs, and behind them the corrupted ones with foils as answers.
+
+        Args:
+            features: Values of the features on both; those of the clean inputs alone do not fit.
+        """
+        return replace(
+            self,
+            clean=self.clean + self.corrupted,
+            corrupted=(),
+            answers=self.answers + self.foils,
+            foils=self.foils + self.answers,
+            held_out=self.held_out * 2,
+            clusters=self.clusters * 2,
+            features=features,
+        )
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Behavior:

@@ -226,17 +226,11 @@ def _with_partners(behavior: Behavior, name: str, n: int) -> Behavior:
     pairs = all_pairs(name, behavior.model).pairs[:n]
     turned = [PromptPair(one.corrupted, one.clean, one.foil, one.answer) for one in pairs]
     of = BUILT_IN[name].features if name in BUILT_IN else {}
-    return replace(
-        behavior,
-        clean=behavior.clean + behavior.corrupted,
-        answers=behavior.answers + behavior.foils,
-        foils=behavior.foils + behavior.answers,
-        held_out=behavior.held_out * 2,
-        clusters=behavior.clusters * 2,
-        features=tuple(
+    return behavior.both_sides(
+        tuple(
             (said, values + tuple(int(of[said](one)) for one in turned))
             for said, values in behavior.features
-        ),
+        )
     )
 
 

@@ -64,7 +64,10 @@ class Term:
         return Term(self.kind, self.layer, self.head)
 
     def written(self, model: ModelInfo) -> int:
-        """Return its place in the order in which the stream is written; embeddings are at -1."""
+        """Return its place in the order in which the stream is written; embeddings are at -1.
+
+        A head or an MLP reads what is written before its own place.
+        """
         if self.layer < 0:
             return -1
         return 2 * self.layer + (self.kind == "mlp" and not model.parallel)

@@ -254,9 +254,8 @@ def weight_names(
     pickled = sorted(name for name in listed if _PICKLES.fullmatch(name))
     raise CannotLoad(
         asked,
-        # why: the sentence that refuses a pickle has to name it; nothing here opens one.
-        f"Its weights are in {pickled[0]}, a pickle, which can run code when it is opened; "
-        "it was not opened."
+        f"Its weights are in {pickled[0]}, a pickle, "  # why: named to refuse it, never opened
+        "which can run code when it is opened; it was not opened."
         if pickled
         else "It has no safetensors file.",
         "Save the model again where you trust it: model.save_pretrained(folder), which writes "

@@ -31,6 +31,7 @@ from interp.methods.scrubbing.adversarial.ground import Ground
 from interp.methods.scrubbing.adversarial.moves import Bodies
 from interp.methods.scrubbing.adversarial.outside import Outside
 from interp.methods.scrubbing.inputs import Inputs
+from interp.methods.scrubbing.intervals import wilson
 from interp.methods.scrubbing.tree import Scrubber
 from interp.models import catalogue
 from interp.models.load import LoadedModel, load
@@ -347,11 +348,11 @@ def test_wilson_s_interval_is_scipy_s(ledger: Note) -> None:
     for n in (1, 7, 50, 2000):
         for errors in {0, 1, n // 3, n}:
             theirs = stats.binomtest(errors, n).proportion_ci(0.95, method="wilson")
-            mine = yields.wilson(errors, n)
+            mine = wilson(errors, n)
             off = max(off, abs(mine[0] - theirs.low), abs(mine[1] - theirs.high))
     assert off < 1e-12
     wald = 1.96 * np.sqrt(0.02 * 0.98 / 50)
-    assert abs(yields.wilson(1, 50)[1] - (0.02 + wald)) > 0.02
+    assert abs(wilson(1, 50)[1] - (0.02 + wald)) > 0.02
     ledger(
         kind=KIND,
         oracle="scipy's Wilson interval",
@@ -369,10 +370,10 @@ def test_ratios_are_covered(p: float, q: float, n: int, ledger: Note) -> None:
     weights = stats.binom.pmf(tops, n, p)[:, None] * stats.binom.pmf(bottoms, n, q)
     held = np.zeros(weights.shape)
     for i, a in enumerate(tops):
-        top = (a / n, *yields.wilson(float(a), n))
+        top = (a / n, *wilson(float(a), n))
         for j, b in enumerate(bottoms):
             if weights[i, j] > 1e-9:
-                _, low, high = yields.ratio(top, (b / n, *yields.wilson(float(b), n)))
+                _, low, high = yields.ratio(top, (b / n, *wilson(float(b), n)))
                 held[i, j] = low <= p / q <= high
     coverage = float((weights * held).sum() / weights.sum())
     assert 0.93 < coverage < 0.975
@@ -387,7 +388,7 @@ def test_ratios_are_covered(p: float, q: float, n: int, ledger: Note) -> None:
 
 
 def test_ratios_at_their_ends() -> None:
-    none, some = (0.0, *yields.wilson(0, 100)), (0.1, *yields.wilson(10, 100))
+    none, some = (0.0, *wilson(0, 100)), (0.1, *wilson(10, 100))
     value, low, high = yields.ratio(some, none)
     assert (value, high) == (float("inf"), float("inf"))
     assert low > 1

@@ -18,7 +18,8 @@ from interp.explanations.hypothesis import Hypothesis, Near, Node, Rewrite, Spli
 from interp.explanations.terms import parse_term
 from interp.methods.scrubbing import probes
 from interp.methods.scrubbing.inputs import Inputs
-from interp.methods.scrubbing.probes import Decodable, NotAsked, decodable, want, wilson
+from interp.methods.scrubbing.intervals import wilson
+from interp.methods.scrubbing.probes import Decodable, NotAsked, decodable, want
 from interp.methods.scrubbing.ridge import PENALTIES, basis, scores
 from interp.methods.scrubbing.tree import Scrubber, cache_of
 from tests.oracles._scrubbing import CAUSAL, ENCODER, Net, World, loaded, random_net
@@ -113,7 +114,7 @@ def test_without_a_column_that_varies_it_guesses() -> None:
 def test_wilson_against_scipy() -> None:
     for right, n in ((0, 20), (7, 33), (40, 40), (513, 1000)):
         ends = stats.binomtest(right, n).proportion_ci(method="wilson")
-        assert wilson(right / n, n) == pytest.approx((ends.low, ends.high), abs=1e-6)
+        assert wilson(right, n) == pytest.approx((ends.low, ends.high), abs=1e-6)
 
 
 # --- sites ---------------------------------------------------------------------------------------
@@ -290,7 +291,7 @@ def test_every_kind_of_site(name: str, ledger: Note) -> None:
         test, train = values[1::2], values[::2]
         assert one.majority == pytest.approx((test == np.bincount(train).argmax()).mean())
         assert (one.n_train, one.n_test) == (MANY // 2, MANY // 2)
-        assert (one.low, one.high) == wilson(one.accuracy, one.n_test)
+        assert (one.low, one.high) == wilson(one.accuracy * one.n_test, one.n_test)
         assert one.low < one.accuracy < one.high or one.accuracy in (0, 1)
     ledger(
         kind="causal_scrubbing",

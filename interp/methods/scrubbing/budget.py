@@ -26,7 +26,6 @@ from interp.methods.scrubbing.channels import (
     together_of,
 )
 from interp.methods.scrubbing.classes import Classes
-from interp.methods.scrubbing.draws import reader_of
 from interp.methods.scrubbing.inputs import Inputs, Values
 from interp.models.info import ModelInfo
 
@@ -283,6 +282,7 @@ def _groups(parts: Mapping[str, Classes], labels: Classes) -> list[tuple[Classes
 
 
 def _structure_bits(hypothesis: Hypothesis, model: ModelInfo) -> float:
+    """Return the bits it takes to name a hypothesis' terms among all that could stand there."""
     bits = 0.0
     above: dict[str, Node] = {}
     for node, parent in hypothesis.nodes():
@@ -293,7 +293,7 @@ def _structure_bits(hypothesis: Hypothesis, model: ModelInfo) -> float:
         reader = parent
         while reader.site == STREAM:
             reader = above[reader.id]
-        places = [reader_of(model, term) for term in parse_terms(reader.site)]
+        places = [term.written(model) for term in parse_terms(reader.site)]
         before = min(places, default=2 * model.n_layers)
         n = sum(term.written(model) < before for term in terms_of(model))
         bits += log2(comb(n, len(named)) or 1)

@@ -147,7 +147,7 @@ class Sampler:
         """Return the terms that a node with children may read."""
         from interp.explanations.terms import terms_of
 
-        limits = [reader_of(self.model, term) for term in parse_terms(node.site)]
+        limits = [term.written(self.model) for term in parse_terms(node.site)]
         before = max(limits, default=2 * self.model.n_layers)
         return [term for term in terms_of(self.model) if term.written(self.model) < before]
 
@@ -155,11 +155,6 @@ class Sampler:
 def slots_of(node: Node) -> tuple[Slot, ...]:
     """Return the inputs of a node that are told apart."""
     return ("q", "k", "v") if any(child.into for child in node.children) else ("",)
-
-
-def reader_of(model: ModelInfo, term: Term) -> int:
-    """Return the place in the order of writing at which a component reads the stream."""
-    return 2 * term.layer + (term.kind == "mlp" and not model.parallel)
 
 
 def refuse_unclear(node: Node) -> None:

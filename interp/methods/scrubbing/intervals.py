@@ -7,16 +7,19 @@ count the noise of single draws three times. Inputs made of the same words are r
 The inputs that are drawn from count as given: another sample of them would give other losses too.
 
 Source: Owen, "The pigeonhole bootstrap" (2007), for what independent resampling of both counts;
-Efron and Tibshirani, An Introduction to the Bootstrap (1993), for percentile intervals.
+Efron and Tibshirani, An Introduction to the Bootstrap (1993), for percentile intervals;
+Wilson (1927) for shares.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import ndtri
 
 from interp.scores import Absent, Interval
 
@@ -101,3 +104,15 @@ def of_mean(
 ) -> Interval | Absent:
     """Return the interval of the mean over references and draws."""
     return percentile(lambda mean: mean, values.mean(0), rng=rng, groups=groups)
+
+
+def wilson(errors: float | int, n: float | int, level: float = LEVEL) -> tuple[float, float]:
+    """Return Wilson's interval of a share; 0 to 1 where nothing was asked."""
+    if n <= 0:
+        return 0.0, 1.0
+    z = float(ndtri(0.5 + level / 2))
+    p = errors / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return (0.0 if errors <= 0 else low), (1.0 if errors >= n else high)

@@ -9,8 +9,8 @@ Logits = Float[np.ndarray, "entry output"]
 Outputs = Int[np.ndarray, "entry"]
 
 
-def log_softmax(logits: Logits) -> Logits:
-    """Return log probabilities."""
+def log_softmax(logits: Float[np.ndarray, "... output"]) -> Float[np.ndarray, "... output"]:
+    """Return log probabilities along the last axis."""
     top = logits.max(-1, keepdims=True)
     return logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
 

@@ -12,7 +12,6 @@ import numpy as np
 from interp.errors import BadInput
 from interp.explanations.hypothesis import EXACT, Feature, Hypothesis, Near, Node
 from interp.explanations.terms import ROOT, Term, parse_terms, terms_of
-from interp.methods.scrubbing.draws import reader_of
 from interp.models.info import ModelInfo
 
 SITES = "same features on random sites"
@@ -49,7 +48,7 @@ def _below(node: Node, model: ModelInfo, rng: np.random.Generator) -> Node:
     terms = parse_terms(node.site)
     if not node.children or not terms:
         return node
-    return _moved(node, min(reader_of(model, term) for term in terms), model, rng)
+    return _moved(node, min(term.written(model) for term in terms), model, rng)
 
 
 def why_no_sites(hypothesis: Hypothesis, model: ModelInfo) -> str:
@@ -107,7 +106,7 @@ def _placed(
     if len(room) < len(own):
         return None
     chosen = [room[i] for i in sorted(rng.choice(len(room), len(own), replace=False))]
-    below = min(reader_of(model, term) for term in chosen) if node.children else 0
+    below = min(term.written(model) for term in chosen) if node.children else 0
     moved = node.model_copy(update={"site": "+".join(map(str, chosen))})
     return _moved(moved, below, model, rng) if node.children else moved
 

@@ -33,8 +33,8 @@ from interp.engine.terms import READ, Key, Terms, Where
 from interp.explanations.hypothesis import Hypothesis, Node
 from interp.explanations.terms import MASK, STREAM, Term, parse_term, parse_terms
 from interp.methods.scrubbing.decodable import Decodable, NotAsked
-from interp.methods.scrubbing.draws import reader_of
 from interp.methods.scrubbing.inputs import Inputs, Values
+from interp.methods.scrubbing.intervals import wilson
 from interp.methods.scrubbing.ridge import Basis, basis, scores
 
 MOST_CLASSES = 64
@@ -43,7 +43,6 @@ FEWEST = 20
 """Different inputs that each half must have."""
 MOST = 1500
 """Different inputs of each half that are used."""
-_Z = 1.959964
 _ROWS = 256
 
 
@@ -97,13 +96,6 @@ def decodable(
             for feature in place.node.features:
                 found.append(probes.probe(place, feature, values[feature]))
     return tuple(found)
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Return the ends of the 95 % interval of a share among ``n`` independent inputs."""
-    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 # --- what is probed ------------------------------------------------------------------------------
@@ -198,9 +190,7 @@ def _below(
             inside = where
             if term.kind == "head" and child.into != "q":
                 inside = _everywhere(cache, where)
-            yield from _below(
-                cache, child, (reader_of(cache.model.info, term), inside, where), splits
-            )
+            yield from _below(cache, child, (term.written(cache.model.info), inside, where), splits)
 
 
 def _at(cache: Terms, node: Node, entering: Where) -> Where:
@@ -276,7 +266,7 @@ class _Probes:
         right = scores(self._site(place), train, len(of)).argmax(1) == test
         from_tokens = scores(self._token(place), train, len(of)).argmax(1) == test
         accuracy = float(right.mean())
-        low, high = wilson(accuracy, len(test))
+        low, high = wilson(accuracy * len(test), len(test))
         return Decodable(
             node=place.node.id,
             feature=feature,

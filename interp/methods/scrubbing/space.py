@@ -22,7 +22,6 @@ from interp.explanations.hypothesis import ANY, EXACT, Agree, Feature, Hypothesi
 from interp.explanations.terms import MASK, ROOT, Term, parse_terms, terms_of
 from interp.methods.scrubbing.channels import determines
 from interp.methods.scrubbing.classes import Classes
-from interp.methods.scrubbing.draws import reader_of
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.true_features import true_features
 from interp.models.info import ModelInfo
@@ -111,7 +110,7 @@ class Space:
 
     def read_by(self, node: Node) -> tuple[Term, ...]:
         """Return the components that a node reads."""
-        limits = [reader_of(self.model, term) for term in parse_terms(node.site)]
+        limits = [term.written(self.model) for term in parse_terms(node.site)]
         before = min(limits, default=2 * self.model.n_layers)
         return tuple(term for term in self.terms if term.written(self.model) < before)
 

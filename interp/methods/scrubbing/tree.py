@@ -28,7 +28,6 @@ from interp.methods.scrubbing.draws import (
     MASKED,
     Draws,
     Sampler,
-    reader_of,
     refuse_unclear,
     slots_of,
 )
@@ -209,7 +208,7 @@ class _Call:
 
     def _run(self, node: Node, term: Term, where: Where) -> Values:
         """Run one component on the input that a node's children and the rest make."""
-        lean, reader = self._terms.lean, reader_of(self.of.model.info, term)
+        lean, reader = self._terms.lean, term.written(self.of.model.info)
         if term.kind == "mlp":
             return mlp_out(lean, term.layer, self._input(node, reader, where, ""))
         places = self._terms.numbers(where)

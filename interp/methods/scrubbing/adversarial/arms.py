@@ -21,7 +21,8 @@ from interp.methods.scrubbing.adversarial.families import Violations
 from interp.methods.scrubbing.adversarial.ground import Ground
 from interp.methods.scrubbing.adversarial.making import Drawn
 from interp.methods.scrubbing.adversarial.moves import Bodies
-from interp.methods.scrubbing.adversarial.yields import independent, wilson
+from interp.methods.scrubbing.adversarial.yields import independent
+from interp.methods.scrubbing.intervals import wilson
 
 RANDOM = "random inputs"
 NEAR = "one random edit"

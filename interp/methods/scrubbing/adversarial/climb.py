@@ -17,6 +17,7 @@ from interp.methods.scrubbing.adversarial.arms import Batch, Logits, log_odds
 from interp.methods.scrubbing.adversarial.ground import NOWHERE, Ground
 from interp.methods.scrubbing.adversarial.moves import Bodies, changed
 from interp.methods.scrubbing.adversarial.outside import Outside, Scrubbed, answers
+from interp.methods.scrubbing.logits import log_softmax
 from interp.models.load import LoadedModel
 
 DRAWS = 8
@@ -153,13 +154,8 @@ def divergence(
     logits: Logits, scrubbed: Scrubbed, right: np.ndarray
 ) -> Float[np.ndarray, "draw text"]:
     """Return KL(model, scrubbed) in nats for each draw."""
-    model, drawn = _log_softmax(logits), _log_softmax(scrubbed)
+    model, drawn = log_softmax(logits), log_softmax(scrubbed)
     return (np.exp(model) * (model - drawn)).sum(-1)
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +186,6 @@ def again(outside: Outside, measure: Measure, ends: Ends, *, seed: int, draws: i
         logits=seen.logits,
         scores=each.mean(0),
         errors=each.std(0, ddof=1) / np.sqrt(draws),
-        mean=np.exp(_log_softmax(scrubbed)).mean(0),
+        mean=np.exp(log_softmax(scrubbed)).mean(0),
         lonely=seen.lonely,
     )

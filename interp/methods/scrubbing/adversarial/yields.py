@@ -13,21 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 
 LEVEL = 0.95
-
-
-def wilson(errors: float | int, n: float | int, level: float = LEVEL) -> tuple[float, float]:
-    """Return Wilson's interval of a share; 0 to 1 where nothing was asked."""
-    if n <= 0:
-        return 0.0, 1.0
-    z = float(ndtri(0.5 + level / 2))
-    p = errors / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return (0.0 if errors <= 0 else low), (1.0 if errors >= n else high)
 
 
 def independent(errors: ArrayLike, asked: ArrayLike) -> float:
