@@ -18,7 +18,7 @@ from interp.jobs.submit import Prepared, prepare, submit
 from interp.models import catalogue
 from interp.models.deviation import Deviation
 from interp.store import Record, State
-from ui import beside, form, hypothesis, parts, state
+from ui import beside, circuits, form, hypothesis, parts, state
 from ui.resources import store
 
 _MOST_BESIDE = 3
@@ -218,7 +218,7 @@ def follow(name: str) -> None:
         width="stretch",
     )
     if answer.result is None:
-        st.caption("The figure appears with the first cells.")
+        st.caption("The figure appears with the first results.")
         return
     assert answer.analysis is not None
     _figure(answer, answer.analysis.figures(answer.result)[0], live=True)
@@ -303,7 +303,7 @@ def _figure(answer: Answer, main: NamedFigure, *, live: bool) -> None:
     """Draw the main figure and the sentence."""
     mode = "live" if live else "done"
     cell = parts.figure(main, key=f"{mode}/{answer.id}/{main.name}")
-    st.info(parts.escape(answer.verdict))
+    parts.verdict(answer.verdict)
     if cell is not None and not live:
         _cell(answer, cell, main.name)
 
@@ -415,7 +415,9 @@ def _next(answer: Answer, *, stacked: bool) -> None:
     """Offer follow-up questions, prefilled from this answer."""
     if answer.analysis is None or answer.spec is None:
         return
-    ups = _installed(answer.analysis.follow_ups(answer.spec, answer.result))
+    circuit = circuits.follow_up(_line(answer))
+    ups = [*answer.analysis.follow_ups(answer.spec, answer.result), circuit]
+    ups = _installed([up for up in ups if up is not None])
     if not ups:
         return
     st.markdown("**What to ask next**")

@@ -80,6 +80,12 @@ def escape(text: str) -> str:
     return text.replace("\n", "⏎")
 
 
+def verdict(text: str) -> None:
+    """Draw the sentences that read an answer; what comes next has a line of its own."""
+    read, mark, onward = text.partition(" Next: ")
+    st.info(escape(read) + (f"\n\n{escape(mark.strip())} {escape(onward)}" if mark else ""))
+
+
 def short(text: str, longest: int = 300) -> str:
     """Leave out the middle of a text that is too long for a heading."""
     half = (longest - 3) // 2

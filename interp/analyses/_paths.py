@@ -118,23 +118,14 @@ def chain(links: Sequence[Link], n_layers: int, least: float, verb: str) -> Name
         least: Effect below which a sender of the last answer is not shown.
         verb: What a share of the gap was: lost or brought back.
     """
-    known: dict[str, str] = {}
-    edges: dict[tuple[str, str, str], paths.Edge] = {}
-    names = [_owner(known, one) for one in links[0].receivers]
-    for i, link in enumerate(links):
-        if i + 1 < len(links):
-            senders = _followed(link, links[i + 1].receivers, known)
-        else:
-            most = max([abs(one.effect) for one in link.senders], default=0.0)
-            strong = [one for one in link.senders if abs(one.effect) >= max(least, most / 2)]
-            senders = strong[:DRAWN]
-        for receiver in link.receivers:
-            for sender in (one for one in senders if receiver in one.reaches):
-                edge = _edge(link, sender, receiver, _owner(known, receiver))
-                edges[sender.name, receiver, link.via] = edge
-        names += [_owner(known, receiver) for receiver in link.receivers]
-        names += [sender.name for sender in senders]
-    nodes = [paths.Node(one, *_level(one, n_layers)) for one in dict.fromkeys(names)]
+    names, steps = met(links, least)
+    edges = {
+        (one.sender.name, one.receiver, one.link.via): _edge(
+            one.link, one.sender, one.receiver, one.owner
+        )
+        for one in steps
+    }
+    nodes = [paths.Node(one, *_level(one, n_layers)) for one in names]
     return NamedFigure(
         "chain",
         "The chain so far",
@@ -145,6 +136,36 @@ def chain(links: Sequence[Link], n_layers: int, least: float, verb: str) -> Name
         f"senders are shown, at most {DRAWN}.",
         paths.graph(nodes, list(edges.values())),
     )
+
+
+@dataclass(frozen=True)
+class Met:
+    """A sender that wrote into a receiver of an answer, and whose receiver it was."""
+
+    link: Link
+    sender: Sender
+    receiver: str
+    owner: str
+
+
+def met(links: Sequence[Link], least: float) -> tuple[list[str], list[Met]]:
+    """List the parts of a chain, and who wrote into whom: of the last answer the strongest."""
+    known: dict[str, str] = {}
+    names = [_owner(known, one) for one in links[0].receivers]
+    found: list[Met] = []
+    for i, link in enumerate(links):
+        if i + 1 < len(links):
+            senders = _followed(link, links[i + 1].receivers, known)
+        else:
+            most = max([abs(one.effect) for one in link.senders], default=0.0)
+            strong = [one for one in link.senders if abs(one.effect) >= max(least, most / 2)]
+            senders = strong[:DRAWN]
+        for receiver in link.receivers:
+            reach = [one for one in senders if receiver in one.reaches]
+            found += [Met(link, one, receiver, _owner(known, receiver)) for one in reach]
+        names += [_owner(known, receiver) for receiver in link.receivers]
+        names += [sender.name for sender in senders]
+    return list(dict.fromkeys(names)), found
 
 
 def _followed(link: Link, receivers: Sequence[str], known: dict[str, str]) -> list[Sender]:

@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from interp.behaviors import Behavior
+from interp.explanations.circuits import Circuit
 from interp.figures.named import NamedFigure
 from interp.models import catalogue
 from interp.models.info import ModelInfo
@@ -134,6 +135,8 @@ class Analysis(Generic[S, R]):
         cell_follow_ups: What to ask next about a clicked cell; shown with what ``inspect`` says.
         lineage: Draws the answers that led to one another, oldest first, or None where there is
             nothing to draw. The page gives it the records that this one is a follow-up of.
+        circuit: The circuit that such answers found, or None where they found none; None for a
+            kind that finds no circuits.
         example: A question that a bundled model answers within 2 s.
         cites: Sources of the method.
         rank: Place of its page within its group; lower ones come first.
@@ -161,6 +164,7 @@ class Analysis(Generic[S, R]):
     version: int = 1
     cell_follow_ups: Callable[[S, R, dict[str, Any]], Sequence[FollowUp]] = _no_follow_ups
     lineage: Callable[[Sequence[tuple[S, R]]], NamedFigure | None] = _no_lineage
+    circuit: Callable[[Sequence[tuple[S, R]]], Circuit | None] | None = None
     needs: Callable[[ModelInfo], str | None] = lambda _: None
 
 

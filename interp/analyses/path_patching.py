@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from interp.analyses import _paths
+from interp.analyses import _path_circuit, _paths
 from interp.analyses._fields import (
     BehaviorName,
     Count,
@@ -26,6 +26,7 @@ from interp.analyses._fields import (
 from interp.analyses._path_result import LEAST, Result, figures, inspect, onward, told, verdict
 from interp.analyses._record import Analysis, Cite, Context, Cost, FollowUp, Spec, Step
 from interp.behaviors import Behavior, built_in, from_pairs
+from interp.explanations.circuits import Circuit
 from interp.figures.named import NamedFigure
 from interp.methods import effects
 from interp.methods.paths import LOGITS, Senders, name, parse_receivers, reads, tidy
@@ -215,6 +216,22 @@ def follow_ups(spec: PathPatching, result: Result) -> list[FollowUp]:
 
 def lineage(steps: Sequence[tuple[PathPatching, Result]]) -> NamedFigure | None:
     """Draw the chain of senders that was followed, and the strongest ones of the last answer."""
+    walk = _walked(steps)
+    if len(walk) < 2:
+        return None
+    last = walk[-1]
+    verb = "lost" if last.direction == "noising" else "brought back"
+    return _paths.chain([_link(result) for result in walk], len(last.rows), LEAST, verb)
+
+
+def circuit(steps: Sequence[tuple[PathPatching, Result]]) -> Circuit | None:
+    """Return the circuit that was followed up to the last answer, if it reaches the logits."""
+    spec, links = steps[-1][0], [_link(result) for result in _walked(steps)]
+    return _path_circuit.circuit(links, catalogue.info(spec.model), spec.behavior, LEAST)
+
+
+def _walked(steps: Sequence[tuple[PathPatching, Result]]) -> list[Result]:
+    """List the answers of one walk up to the last one."""
     walk: list[tuple[dict[str, Any], Result]] = []
     end = steps[-1][0].model_dump()
     for spec, result in reversed(steps):
@@ -224,11 +241,7 @@ def lineage(steps: Sequence[tuple[PathPatching, Result]]) -> NamedFigure | None:
         if other - {"receivers", "via", "seed"} or fields in [seen for seen, _ in walk]:
             break
         walk.insert(0, (fields, result))
-    if len(walk) < 2:
-        return None
-    last = walk[-1][1]
-    verb = "lost" if last.direction == "noising" else "brought back"
-    return _paths.chain([_link(result) for _, result in walk], len(last.rows), LEAST, verb)
+    return [result for _, result in walk]
 
 
 def _link(result: Result) -> _paths.Link:
@@ -292,6 +305,7 @@ ANALYSIS = Analysis(
     follow_ups=follow_ups,
     cell_follow_ups=cell_follow_ups,
     lineage=lineage,
+    circuit=circuit,
     example=PathPatching(pairs=(Pair(clean="kmabcda", corrupted="kmebcda", answer="b", foil="d"),)),
     cites=(
         Cite(

@@ -28,10 +28,12 @@ from interp import analyses
 from interp.analyses._record import Context
 from interp.behaviors import Behavior, built_in
 from interp.engine import patch as engine_patch
+from interp.explanations.circuits import to_hypothesis
 from interp.methods import effects, path_patching
 from interp.methods.patching import Sweep
 from interp.methods.path_patching import Paths, sweep
 from interp.methods.paths import Receiver, Senders, parse_receivers
+from interp.models import catalogue
 from interp.models.catalogue import of_shape
 from interp.models.convert import convert
 from interp.models.families import architecture
@@ -556,6 +558,21 @@ def test_the_walk_through_the_whole_analysis() -> None:
     chain = analysis.lineage(steps)
     drawn = [trace.name for trace in chain.figure.data if " to " in (trace.name or "")]
     assert drawn == ["L1H0 to logits", "L0H0 to L1H0", "embeddings to L0H0"]
-    # Another question before this one is no part of the walk.
+    found = analysis.circuit(steps)
+    assert found.edges == (
+        ("a1.h0", "logits", None),
+        ("embed", "a0.h0", "v"),
+        ("pos_embed", "a0.h0", "v"),
+        ("a0.h0", "a1.h0", "k"),
+    )
+    claimed = to_hypothesis(found, catalogue.info(HANDMADE))
+    assert [node.site for node, _ in claimed.nodes()] == [
+        "logits", "a1.h0", "a0.h0", "embed", "pos_embed",
+    ]  # fmt: skip
+    # Another question before this one is no part of the walk; what does not reach the logits, or
+    # not directly, is no circuit.
     other = (steps[0][0].model_copy(update={"metric": "kl"}), steps[0][1])
     assert analysis.lineage([other, steps[2]]) is None
+    assert analysis.circuit([other, steps[2]]) is None
+    through = steps[0][0].model_copy(update={"via": "mlps"}), replace(steps[0][1], via="mlps")
+    assert analysis.circuit([through]) is None
