@@ -7,22 +7,32 @@ from typing import Any
 
 import streamlit as st
 
+from interp import analyses
 from interp.behaviors.populations import population
 from interp.errors import InterpError
 from interp.explanations.checks import check
+from interp.explanations.hypothesis import Hypothesis
 from interp.explanations.presets import presets, same_as
 from interp.explanations.text import LONGEST, write
 from interp.explanations.words import summary
 from interp.models import catalogue
+from interp.store import Record
 from ui import glossary, hypothesis_features, hypothesis_text, hypothesis_tree, parts, state
-from ui.hypothesis_state import ERROR, START, TEXT, Editor
+from ui.hypothesis_state import ERROR, OPEN, START, TEXT, WRITTEN, Editor
 
-_EDITED, _EMPTY, _ASKED = "", "empty", "asked:"
+_EDITED, _EMPTY, _ASKED, _FOUND = "", "empty", "asked:", "found:"
 _NAME = "name"
+_CLOSED = {OPEN: None, WRITTEN: None}
 _DEPTHS = "".join(
     f'[class*="st-key-claim-{depth}-"] {{margin-left: {1.1 * depth:.1f}rem; width: auto;}}\n'
     for depth in range(1, 8)
 )
+_HELP = """What no claim names comes, with `other: shared`, from one random input; with `separate`,
+each part from one of its own; with `exact`, it stays as it is.
+
+Under `options` a text may also say how it is run. `references`: inputs whose answers are scored;
+`replicates`: draws of each; `seed`; `nulls`: random hypotheses of the same shape that stand beside
+the score."""
 _COLUMNS = "> [data-testid='stLayoutWrapper'] > [data-testid='stHorizontalBlock']"
 _STYLE = (
     (
@@ -64,8 +74,8 @@ def widgets(kind: str, name: str, given: str, model: str) -> dict[str, Any]:
             check(found, catalogue.info(model))
     except InterpError as error:
         usual = state.usual(kind, model)[name]
-        return {name: usual, TEXT: given, ERROR: error}
-    return {name: found.canonical, TEXT: write(found), ERROR: None}
+        return {name: usual, TEXT: given, ERROR: error, **_CLOSED}
+    return {name: found.canonical, TEXT: write(found), ERROR: None, **_CLOSED}
 
 
 def is_new(kind: str) -> bool:
@@ -108,11 +118,13 @@ def _start(editor: Editor) -> None:
         for record, claimed in editor.asked
         if not hypothesis_text.preset_name(claimed.canonical)
     ]
+    options += [_FOUND + record.id for record, _ in editor.found]
     state.put(editor.kind, {START: _which(editor, options), _NAME: editor.hypothesis.name})
     titles = {
         hypothesis_text.PRESET + p.name: f"{p.name}: {p.title}" for p in presets(editor.model)
     }
     titles |= {_ASKED + record.id: _title(record, claimed) for record, claimed in editor.asked}
+    titles |= {_FOUND + record.id: _found(record, claimed) for record, claimed in editor.found}
     titles |= {_EDITED: "as it is below", _EMPTY: "empty: no claims yet"}
     st.selectbox(
         "Start from",
@@ -160,23 +172,33 @@ def _which(editor: Editor, options: list[str]) -> str:
         return preset
     if canonical == hypothesis_text.empty(editor.model, editor.population).canonical:
         return _EMPTY
-    asked = (_ASKED + record.id for record, claimed in editor.asked
-             if claimed.canonical == canonical)  # fmt: skip
-    return next((one for one in asked if one in options), _EDITED)
+    same = [prefix + record.id
+            for prefix, stored in ((_FOUND, editor.found), (_ASKED, editor.asked))
+            for record, claimed in stored
+            if claimed.canonical == canonical]  # fmt: skip
+    return next((one for one in same if one in options), _EDITED)
 
 
-def _title(record: Any, claimed: Any) -> str:
-    when = time.strftime("%d %b %H:%M", time.localtime(record.created))
-    return f"asked {when}: {parts.short(claimed.name or summary(claimed), 80)}"
+def _title(record: Record, claimed: Hypothesis) -> str:
+    return f"asked {_when(record)}: {parts.short(claimed.name or summary(claimed), 80)}"
+
+
+def _found(record: Record, claimed: Hypothesis) -> str:
+    where = analyses.get(record.kind).page[1]
+    return f"circuit of {where}, {_when(record)}: {parts.short(summary(claimed), 80)}"
+
+
+def _when(record: Record) -> str:
+    return time.strftime("%d %b %H:%M", time.localtime(record.created))
 
 
 def _load(editor: Editor) -> None:
     now, chosen = editor.now, str(state.value(editor.kind, START))
     if chosen == _EMPTY:
         now.load(hypothesis_text.empty(now.model, now.population))
-    elif chosen.startswith(_ASKED):
-        found = {record.id: claimed for record, claimed in now.asked}
-        now.load(found[chosen.removeprefix(_ASKED)])
+    elif chosen.startswith((_ASKED, _FOUND)):
+        stored = {record.id: claimed for record, claimed in (*now.asked, *now.found)}
+        now.load(stored[chosen.partition(":")[2]])
     elif chosen:
         now.load(hypothesis_text.asked(chosen))
 
@@ -198,6 +220,7 @@ def _text(editor: Editor) -> None:
         key=state.key(editor.kind, TEXT),
         height=360,
         max_chars=LONGEST,
+        help=_HELP,
         on_change=_apply,
         args=(editor,),
     )

@@ -7,9 +7,14 @@ import streamlit as st
 from interp.explanations.hypothesis import ANY, EXACT, Near, Node
 from interp.explanations.terms import ROOT
 from interp.methods.scrubbing.preview import Agreement
-from ui import parts, state
+from ui import glossary, parts, state
 from ui.hypothesis_state import REFUSED, Editor
 
+_TIPS = {
+    "bits": "How much the classes tell of an input: 1 bit is one even choice of two, "
+    "and n classes of equal size are log2(n) bits.",
+    "draws": "How often each input is scrubbed, every time with new inputs from its classes.",
+}
 Chip = tuple[str, str]
 """Words and the colour behind them."""
 
@@ -40,15 +45,22 @@ def of_classes(found: Agreement, draws: int) -> list[Chip]:
 
 
 def draw(chips: list[Chip]) -> None:
-    """Draw chips beside one another."""
+    """Draw chips beside one another, with what their words mean on hover."""
     if chips:
         said = " ".join(f":{colour}-badge[{parts.escape(text)}]" for text, colour in chips)
-        st.markdown(said, width="content")
+        help_text = tips(" ".join(text for text, _ in chips))
+        st.markdown(said, width="content", help=help_text)
 
 
-def refused(editor: Editor) -> None:
-    """Say why the last edit was not made, if it was not."""
-    error = state.value(editor.kind, REFUSED)
-    if error is not None:
+def tips(text: str) -> str | None:
+    """Explain the words of a text that need it; None where it has none of them."""
+    said = {word: glossary.tip(word) or _TIPS.get(word) for word in ("class", "label", *_TIPS)}
+    return "\n\n".join(f"**{one}**: {tip}" for one, tip in said.items() if one in text) or None
+
+
+def refused(editor: Editor, where: str = "") -> None:
+    """Say why the last edit was not made, if it was made here and refused."""
+    at, error = state.value(editor.kind, REFUSED) or ("", None)
+    if error is not None and at == where:
         parts.advice(error)
         st.caption("The tree is as it was before.")

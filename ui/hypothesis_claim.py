@@ -11,12 +11,25 @@ from interp.errors import InterpError
 from interp.explanations.hypothesis import ANY, EXACT, SEPARATE, SHARED, Near, Node
 from interp.explanations.terms import MASK, ROOT, STREAM, parse_term, parse_terms
 from interp.explanations.words import label, sentence
-from ui import glossary, hypothesis_chips, hypothesis_draft, hypothesis_text, parts, state
+from ui import (
+    glossary,
+    hypothesis_chips,
+    hypothesis_draft,
+    hypothesis_given,
+    hypothesis_text,
+    parts,
+    state,
+)
 from ui.hypothesis_draft import ALL, COLUMN, FEATURES, LISTED, NEAR, WHOLE
 from ui.hypothesis_state import Editor
 from ui.hypothesis_text import Path
 
 _HOW = {FEATURES: "only through", EXACT: "in full", ANY: "not at all", NEAR: "roughly through"}
+_HOWS = """
+
+- in full: nothing is exchanged
+- not at all: any input may stand for another
+- roughly through: inputs with the nearest values of a feature may"""
 _AT = {"all": "everywhere", "read": "the position read", LISTED: "some"}
 _VIA = {
     "direct": "straight into it",
@@ -28,9 +41,16 @@ _MOST_ROWS, _MAP = 8, 340
 _INTO = {"": "all three", "q": "queries", "k": "keys", "v": "values"}
 _TERM = {"": "all that it attends to", "prev": "the position before", "self": "its own position"}
 _OTHER = {
-    SHARED: ("one random input", "The rest comes from one input, drawn at random."),
-    SEPARATE: ("one for each part", "Each part of the rest comes from a random input of its own."),
-    EXACT: ("left as it is", "The rest is not exchanged: it is not under test."),
+    SHARED: ("one random input", "Shared: the rest comes from one input, drawn at random."),
+    SEPARATE: (
+        "one for each part",
+        "Separate: each part of the rest comes from a random input of its own; errors average out.",
+    ),
+    EXACT: (
+        "left as it is",
+        "The rest is not exchanged: it is not under test. The floor is then the model with only "
+        "what is named exchanged, each claim for itself.",
+    ),
 }
 
 
@@ -126,7 +146,7 @@ def _fields(editor: Editor, path: Path, what: str, nodes: list[Any]) -> None:
     _agreement(editor, changed, root=above is None)
     site = ROOT if above is None else hypothesis_draft.site(editor, path, what)
     if above is not None and site != MASK and _heads(above.site):
-        _segments(editor, "into", f"Enters the … of {label(above)}", _INTO, changed)
+        _choose(editor, "into", f"Enters the … of {label(above)}", _INTO, changed, required=True)
     if site not in (ROOT, MASK):
         _where(editor, changed)
     if site not in (ROOT, MASK, STREAM):
@@ -180,17 +200,18 @@ def _button(site: str, used: set[str]) -> str:
 
 def _agreement(editor: Editor, changed: Callable[..., None], *, root: bool) -> None:
     features = editor.hypothesis.features
-    how = {name: said for name, said in _HOW.items() if not root or name in (FEATURES, EXACT)}
+    how = {FEATURES: "on features", EXACT: "in full"} if root else dict(_HOW)
     if not features and hypothesis_draft.get(editor, "how") != NEAR:
         how.pop(NEAR, None)
     said = "Answers are read on inputs that agree" if root else "It matters"
-    _segments(editor, "how", said, how, changed, help=glossary.tip("feature"))
+    tip = f"{glossary.tip('feature')}{'' if root else _HOWS}"
+    _choose(editor, "how", said, how, changed, required=True, help=tip)
     chosen = hypothesis_draft.get(editor, "how")
     if chosen == FEATURES:
         # Buttons, not a list that opens: closing it would move what is below from under a click.
         st.pills(
             "Features",
-            [*features, *(COLUMN + name for name in hypothesis_draft.columns(editor))],
+            hypothesis_draft.choices(editor),
             selection_mode="multi",
             key=state.key(editor.kind, "claim/features"),
             format_func=_feature,
@@ -215,15 +236,25 @@ def _feature(option: str) -> str:
 def _written(editor: Editor) -> None:
     """Say what the chosen features are, or where to find more."""
     features = editor.hypothesis.features
-    chosen = [name for name in hypothesis_draft.get(editor, "features") or () if name in features]
-    for name in chosen:
-        st.caption(parts.escape(f"{name} = {parts.short(features[name].expr, 160)}"))
-    if not chosen:
-        st.caption("Those that are given come with the inputs; write others below, under Features.")
+    given = hypothesis_draft.columns(editor)
+    for one in hypothesis_draft.get(editor, "features") or ():
+        if one in features:
+            st.caption(parts.escape(f"{one} = {parts.short(features[one].expr, 160)}"))
+        elif (column := str(one).removeprefix(COLUMN)) in given:
+            st.caption(hypothesis_given.said(editor, column))
+    said = "Write others below, under Features: what is filled in here stays."
+    if not given:
+        st.caption(said)
+        return
+    about = [f"- {hypothesis_given.said(editor, column)}" for column in given]
+    st.caption("Those that are given come with the inputs.", help="\n".join(about))
+    st.caption(said)
 
 
 def _where(editor: Editor, changed: Callable[..., None]) -> None:
-    _segments(editor, "at", "At positions", _AT, changed, help=glossary.tip("position"))
+    _choose(
+        editor, "at", "At positions", _AT, changed, required=True, help=glossary.tip("position")
+    )
     if hypothesis_draft.get(editor, "at") == LISTED:
         st.text_input(
             "Positions",
@@ -270,25 +301,6 @@ def _heads(site: str) -> bool:
     return bool(site) and {term.kind for term in parse_terms(site)} == {"head"}
 
 
-def _segments(
-    editor: Editor,
-    name: str,
-    said: str,
-    options: dict[str, str],
-    changed: Callable[..., None],
-    **settings: Any,
-) -> None:
-    st.segmented_control(
-        said,
-        list(options),
-        key=state.key(editor.kind, f"claim/{name}"),
-        format_func=options.__getitem__,
-        required=True,
-        on_change=changed,
-        **settings,
-    )
-
-
 def _choose(
     editor: Editor,
     name: str,
@@ -297,7 +309,9 @@ def _choose(
     changed: Callable[..., None],
     **settings: Any,
 ) -> None:
-    st.selectbox(
+    """Draw a list to choose from, or with ``required`` all options side by side."""
+    draw: Callable[..., Any] = st.segmented_control if "required" in settings else st.selectbox
+    draw(
         said,
         list(options),
         key=state.key(editor.kind, f"claim/{name}"),

@@ -72,6 +72,32 @@ def put(editor: Editor, name: str, value: Any) -> None:
     state.put(editor.kind, {f"claim/{name}": value})
 
 
+def choices(editor: Editor) -> list[str]:
+    """List what a claim can be said to matter through; drop of what is chosen what is none."""
+    options = [*editor.hypothesis.features, *(COLUMN + name for name in columns(editor))]
+    chosen = list(get(editor, "features") or ())
+    if left := [one for one in chosen if one not in options]:
+        put(editor, "features", [one for one in chosen if one not in left])
+    return options
+
+
+def choose(editor: Editor, name: str, before: str) -> None:
+    """Take a feature that was written into the claim that is open; for callbacks.
+
+    Args:
+        editor: The editor.
+        name: The feature.
+        before: What it was called; empty for a new one, which a new claim is to matter through.
+    """
+    chosen = list(get(editor, "features") or ())
+    if before:
+        put(editor, "features", [name if one == before else one for one in chosen])
+    elif editor.open[0] == "add":
+        put(editor, "features", [*chosen, name])
+    if get(editor, "near") == before or (not before and get(editor, "how") == NEAR):
+        put(editor, "near", name)
+
+
 def site(editor: Editor, path: Path, what: str) -> str:
     """Return the site that is chosen in the map, or empty."""
     options = rows(editor, path, what)

@@ -14,28 +14,39 @@ from interp.methods.scrubbing import preview
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.preview import NAMELESS, Preview
 from interp.models import tokens
-from ui import glossary, hypothesis_chips, hypothesis_text, parts, state
+from ui import (
+    glossary,
+    hypothesis_chips,
+    hypothesis_draft,
+    hypothesis_given,
+    hypothesis_text,
+    parts,
+    state,
+)
 from ui.hypothesis_state import Editor
 
 Dtype = Literal["bool", "int", "float"]
 _DTYPES = {"bool": "true or false", "int": "whole number", "float": "decimal number"}
 _AUTO = ""
+_EXAMPLES = ("long", "length() > 12"), ("equal_counts", "count(OPEN) == count(CLOSE)")
+"""Name and expression that stand in empty fields: where parentheses have no names, and where."""
+_HERE = "feature"
+"""Where a refusal of what this panel says is told."""
 _TYPED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _MOST_GROUPS = 4
 
 
 def draw(editor: Editor) -> None:
     """Draw the list of features, and the panel of the one that is being written."""
-    what, on = editor.open
     st.markdown("**Features**", help=glossary.tip("feature"))
-    if not editor.hypothesis.features and what != "feature":
+    if not editor.hypothesis.features and editor.written is None:
         st.caption("None yet. Columns that come with the inputs can be chosen in a claim.")
     with st.container(gap="xsmall", key="features"):
         for name, feature in editor.hypothesis.features.items():
             _row(editor, name, feature)
-            if what == "feature" and on == name:
+            if editor.written == name:
                 _panel(editor, name)
-    if what == "feature" and not on:
+    if editor.written == "":
         _panel(editor, "")
     else:
         key = f"{editor.kind}/feature/new"
@@ -52,13 +63,13 @@ def _row(editor: Editor, name: str, feature: Feature) -> None:
         width="content",
     )
     row = row.container(horizontal=True, gap="small", vertical_alignment="center", width="content")
-    here = editor.open == ("feature", name)
+    here = editor.written == name
     row.button(
         ":primary[Close]" if here else ":primary[Edit]",
         key=f"{editor.kind}/feature/edit/{name}",
         type="tertiary",
-        on_click=editor.show if here else _begin,
-        args=("",) if here else (editor, name),
+        on_click=editor.write if here else _begin,
+        args=(None,) if here else (editor, name),
     )
     row.button(
         "Remove" if needed else ":primary[Remove]",
@@ -74,7 +85,7 @@ def _row(editor: Editor, name: str, feature: Feature) -> None:
 def _begin(editor: Editor, name: str) -> None:
     editor = editor.now
     found = editor.hypothesis.features.get(name)
-    editor.show("feature", name)
+    editor.write(name)
     put = {
         "name": name,
         "expr": "" if found is None else found.expr,
@@ -99,12 +110,13 @@ def _get(editor: Editor, name: str) -> Any:
 def _panel(editor: Editor, name: str) -> None:
     with st.container(border=True):
         left, right = st.columns([1, 2])
+        example = _EXAMPLES[{"OPEN", "CLOSE"} <= editor.names]
         key = state.key(editor.kind, "feature/name")
-        left.text_input("Name", key=key, placeholder="equal_counts", max_chars=41)
+        left.text_input("Name", key=key, placeholder=example[0], max_chars=41)
         right.text_input(
             "Expression",
             key=state.key(editor.kind, "feature/expr"),
-            placeholder="count(OPEN) == count(CLOSE)",
+            placeholder=example[1],
             help="Names, numbers, + - * / // %, comparisons, & | ~ and the functions below.",
             live="300ms",
         )
@@ -125,10 +137,12 @@ def _panel(editor: Editor, name: str) -> None:
             args=(editor, name),
         )
         key = f"{editor.kind}/feature/cancel"
-        row.button("Cancel", key=key, on_click=editor.show, args=("",))
+        row.button("Cancel", key=key, on_click=editor.write, args=(None,))
         if found is not None and not ready:
             st.caption("Give it a name of letters, digits and \\_.")
-        hypothesis_chips.refused(editor)
+        if not name and editor.open[0] == "add":
+            st.caption("The new claim above stays as it is; once added, this is chosen in it.")
+        hypothesis_chips.refused(editor, _HERE)
 
 
 def _kind(editor: Editor, found: Preview) -> None:
@@ -177,6 +191,8 @@ def _about(editor: Editor, name: str) -> str:
     if editor.inputs is not None and name in editor.inputs.names:
         text = tokens.text_of(editor.info, (editor.inputs.names[name],))[0]
         return f"token {text!r}"
+    if editor.inputs is not None and name in editor.inputs.columns:
+        return f"given: {hypothesis_given.values(editor.info, editor.inputs, name)}"
     return "given with the inputs"
 
 
@@ -262,17 +278,18 @@ def _table(editor: Editor, found: Preview) -> None:
         f" The {len(found.groups)} largest classes of {left + len(found.groups):,}." if left else ""
     )
     bits = f"{found.agreement.answer_bits:.2f} of the label's {found.agreement.of_bits:.2f} bits"
-    st.caption(f"Inputs by value and right answer. It tells {bits}.{more}")
+    said = f"Inputs by value and right answer. It tells {bits}.{more}"
+    st.caption(said, help=hypothesis_chips.tips(said))
 
 
 def _save(editor: Editor, name: str) -> None:
     now = editor.now
-    inputs = now.inputs
+    inputs, called = now.inputs, str(_get(now, "name") or "")
     if inputs is None:
         return
 
     def edit() -> Any:
-        text, called = str(_get(now, "expr")), str(_get(now, "name") or "")
+        text = str(_get(now, "expr"))
         if not NAME.fullmatch(called):
             raise BadInput(
                 f"A feature was to be called {called!r}.",
@@ -285,5 +302,6 @@ def _save(editor: Editor, name: str) -> None:
         feature = Feature(expr=text.strip(), dtype=dtype, bins=bins)
         return hypothesis_text.with_feature(now.hypothesis, called, feature, name)
 
-    if now.commit(edit):
-        now.show("")
+    if now.commit(edit, _HERE):
+        now.write(None)
+        hypothesis_draft.choose(now, called, name)

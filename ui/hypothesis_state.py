@@ -19,14 +19,16 @@ from interp.methods.scrubbing.preview import Agreement
 from interp.models import catalogue
 from interp.models.info import ModelInfo
 from interp.store import Record, State
-from ui import hypothesis_text, state
+from ui import circuits, hypothesis_text, state
 from ui.resources import store
 
 _MOST_UNDONE = 50
 _MOST_ASKED = 20
-TEXT, ERROR, REFUSED, UNDO, OPEN, START = "yaml", "yaml_error", "refused", "undo", "open", "start"
-"""What the editor keeps of a form: the YAML text and what is wrong with it, the edit that was
-refused and why, the versions before, the panel that is open, and the choice of where to start."""
+TEXT, ERROR, REFUSED, UNDO, START = "yaml", "yaml_error", "refused", "undo", "start"
+OPEN, WRITTEN = "open", "writing"
+"""What the editor keeps of a form: the YAML text and what is wrong with it, where an edit was
+refused and why, the versions before, the choice of where to start, the claim that is open, and the
+feature that is being written: a claim stays open beside it."""
 N_INPUTS = "n_inputs"
 _OPTIONS = {"references": N_INPUTS, "replicates": "draws", "seed": "seed", "nulls": "nulls"}
 """Fields of the form for what a text says about running it."""
@@ -97,8 +99,13 @@ class Editor:
 
     @property
     def open(self) -> tuple[str, Any]:
-        """Which panel is open, and on what."""
+        """Which panel of a claim is open, and on what."""
         return state.value(self.kind, OPEN) or ("", None)
+
+    @property
+    def written(self) -> str | None:
+        """The feature whose panel is open: empty for a new one, None for none."""
+        return state.value(self.kind, WRITTEN)
 
     def check(self, new: Hypothesis) -> None:
         """Check a hypothesis against the model and the inputs.
@@ -124,19 +131,23 @@ class Editor:
         """The editor as the form has it by now: callbacks may follow one another."""
         return Editor.of(self.kind, self.field)
 
-    def commit(self, edit: Callable[[], Hypothesis]) -> bool:
+    def commit(self, edit: Callable[[], Hypothesis], where: str = "") -> bool:
         """Take an edited hypothesis; refuse one that cannot be tested, and keep the one before.
 
         Where the one before cannot be tested either, any step may be one towards another.
+
+        Args:
+            edit: Makes the hypothesis.
+            where: In which panel a refusal is told, as ``refuse`` has it.
         """
         try:
             new = edit()
         except InterpError as error:
-            self.refuse(error)
+            self.refuse(error, where)
             return False
         error = self.refusal(new)
         if error is not None and self.refusal(self.hypothesis) is None:
-            self.refuse(error)
+            self.refuse(error, where)
             return False
         self.take(hypothesis_text.descended(new, self.hypothesis, answered=self._answered()))
         return True
@@ -161,13 +172,31 @@ class Editor:
         if text or state.value(self.kind, ERROR) is None:
             state.put(self.kind, {TEXT: text or write(new), ERROR: None})
 
-    def refuse(self, error: InterpError) -> None:
-        """Say why an edit was not made; for callbacks."""
-        state.put(self.kind, {REFUSED: error})
+    def refuse(self, error: InterpError, where: str = "") -> None:
+        """Say why an edit was not made, in a feature's panel or in the tree; for callbacks."""
+        state.put(self.kind, {REFUSED: (where, error)})
 
     def show(self, what: str, on: Any = None) -> None:
-        """Open a panel, or none; for callbacks."""
+        """Open the panel of a claim, or none; for callbacks."""
         state.put(self.kind, {OPEN: (what, on) if what else None, REFUSED: None})
+
+    def write(self, name: str | None) -> None:
+        """Open the panel of a feature, or none; a claim that is open stays so; for callbacks."""
+        state.put(self.kind, {WRITTEN: name, REFUSED: None})
+
+    def settle(self, new: Hypothesis) -> None:
+        """Close what is open on what another hypothesis has not as this one; for callbacks.
+
+        A new claim is kept where all that it would stand below is there as before.
+        """
+        what, path = self.open
+        lines = [hypothesis_text.line(one, path or ()) for one in (self.hypothesis, new)]
+        sites = [line and [node.site for node in line] for line in lines]
+        if what != "add" or sites[0] != sites[1]:
+            self.show("")
+        was, now = self.hypothesis.features, new.features
+        if self.written and was.get(self.written) != now.get(self.written):
+            self.write(None)
 
     @property
     def undo(self) -> list[str]:
@@ -178,8 +207,10 @@ class Editor:
         """Go back to the version before; for callbacks."""
         before = self.undo
         if before:
-            self.take(hypothesis_text.of(before[-1]))
-            state.put(self.kind, {UNDO: before[:-1], OPEN: None})
+            new = hypothesis_text.of(before[-1])
+            self.take(new)
+            self.settle(new)
+            state.put(self.kind, {UNDO: before[:-1]})
 
     def load(self, new: Hypothesis) -> None:
         """Start from another hypothesis, on the inputs that it is about; for callbacks."""
@@ -188,6 +219,7 @@ class Editor:
         state.put(self.kind, {ERROR: None})
         self.take(new)
         self.show("")
+        self.write(None)
 
     def apply(self, text: str) -> None:
         """Take what the text says, or keep it with what is wrong about it; for callbacks."""
@@ -200,7 +232,7 @@ class Editor:
             return
         self.take(new, text)
         self._set(options)
-        self.show("")
+        self.settle(new)
 
     def _set(self, options: RunOptions) -> None:
         fields = {*state.example(self.kind)}
@@ -217,3 +249,8 @@ class Editor:
             if text not in found and len(found) < _MOST_ASKED:
                 found[text] = record, hypothesis_text.of(text)
         return list(found.values())
+
+    @cached_property
+    def found(self) -> list[tuple[Record, Hypothesis]]:
+        """Circuits that were found in this model, as hypotheses, newest first, each once."""
+        return circuits.stored(self.model)

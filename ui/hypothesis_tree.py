@@ -21,7 +21,7 @@ def draw(editor: Editor) -> None:
     """Draw every claim below the one that it is an input of."""
     st.markdown(f"**{parts.escape(summary(editor.hypothesis))}**")
     what, on = editor.open
-    if what not in ("claim", "add"):
+    if not what:
         hypothesis_chips.refused(editor)
     for path, node, above in hypothesis_text.paths(editor.hypothesis):
         with st.container(key=_key(path, 0), gap="xsmall"):
@@ -73,8 +73,8 @@ def _row(editor: Editor, path: Path, node: Node, above: Node | None) -> None:
 
 def _remove(editor: Editor, path: Path) -> None:
     now = editor.now
-    now.show("")
-    now.commit(lambda: hypothesis_text.removed(now.hypothesis, path))
+    if now.commit(lambda: hypothesis_text.removed(now.hypothesis, path)):
+        now.settle(now.now.hypothesis)
 
 
 def _together(editor: Editor) -> None:
@@ -82,9 +82,10 @@ def _together(editor: Editor) -> None:
     found = editor.agreements.get("")
     if found is None or len({n for x, _ in editor.hypothesis.nodes() for n in x.features}) < 2:
         return
-    st.caption(
+    said = (
         f"All its features together: {found.n_classes:,} classes, {found.bits:.2f} bits, of which "
         f"{found.answer_bits:.2f} are about the label, which has {found.of_bits:.2f}."
     )
+    st.caption(said, help=hypothesis_chips.tips(said))
     if found.determines:
         hypothesis_chips.draw([("together they determine the label", "red")])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from interp.behaviors.populations import population
 from interp.explanations.hypothesis import Feature, Hypothesis, Near, Node
 from interp.explanations.presets import PRESETS, preset, presets
 from interp.explanations.text import write
@@ -109,9 +110,14 @@ def test_experiment_1a_is_built_by_clicking() -> None:
     app = start(open_page(), "empty")
     assert "add the first claim" in words(app)
     assert not given(app).graph.children
-    write_feature(app, "equal_counts", "count(OPEN) == count(CLOSE)")
     write_feature(app, "horizon_test", "max(cumsum_right(OPEN, CLOSE)) <= 0")
-    claim(app, "root", "L1", "a1.h0", "equal_counts")
+    press(app, "add/root")
+    group(app, "row/L1").select("a1.h0").run()
+    write_feature(app, "equal_counts", "count(OPEN) == count(CLOSE)")
+    # The claim that is being filled in is as it was, and through what was written for it.
+    assert group(app, "row/L1").value == ["a1.h0"]
+    assert group(app, "features").value == ["equal_counts"]
+    press(app, "claim/done")
     claim(app, "root", "L2", "a2.h0", "equal_counts")
     claim(app, "root", "L2", "a2.h1", "horizon_test")
     made, published = given(app), preset("paren-1a").hypothesis
@@ -134,6 +140,8 @@ def test_columns_and_groups_are_chosen_in_the_panel() -> None:
     assert app.button(key=f"{KIND}/claim/done").disabled
     group(app, "features").select("column:count").run()
     assert "L1H0 and L2H0 together, direct to the logits, matter only through" in words(app)
+    equal = sum(dict(population("paren-strings", 1000, "paren-balancer").features)["count"])
+    assert f"**count**: true on {equal} of 1,000 inputs, as on" in words(app)
     press(app, "claim/done")
     made = given(app)
     assert made.graph.children[0].site == "a1.h0+a2.h0"
@@ -191,8 +199,14 @@ def test_a_part_that_two_claims_cover_is_refused() -> None:
     group(app, "features").select("equal_counts").run()
     assert "They cover the same term" in words(app)
     assert app.button(key=f"{KIND}/claim/done").disabled
+    press(app, "remove/2")
+    assert not app.button(key=f"{KIND}/claim/done").disabled
+    press(app, "back")
+    assert app.button(key=f"{KIND}/claim/done").disabled
     press(app, "claim/cancel")
     assert given(app) == before
+    press(app, "add/root")
+    assert (group(app, "row/L2").value, group(app, "features").value) == ([], [])
 
 
 def test_the_rest_of_the_root_and_what_it_agrees_on() -> None:
@@ -401,9 +415,12 @@ def test_a_hypothesis_that_does_not_fit_its_inputs_can_still_be_mended() -> None
     group(app, "row/L1").select("a1.h0").run()
     group(app, "features").select("column:depth").run()
     press(app, "claim/done")
+    press(app, "add/root")
+    group(app, "features").select("column:start").run()
     app.selectbox(key=f"{KIND}/behavior").select("paren-exchanges").run()
     calm(app)
     assert "depth" in words(app)
+    assert group(app, "features").value == []
     press(app, "remove/0")
     assert not given(app).graph.children
 
