@@ -10,11 +10,7 @@ from interp.methods.scrubbing.preview import Agreement
 from ui import glossary, parts, state
 from ui.hypothesis_state import REFUSED, Editor
 
-_TIPS = {
-    "bits": "How much the classes tell of an input: 1 bit is one even choice of two, "
-    "and n classes of equal size are log2(n) bits.",
-    "draws": "How often each input is scrubbed, every time with new inputs from its classes.",
-}
+_EXPLAINED = ("class", "label", "bits", "draws")
 Chip = tuple[str, str]
 """Words and the colour behind them."""
 
@@ -54,8 +50,8 @@ def draw(chips: list[Chip]) -> None:
 
 def tips(text: str) -> str | None:
     """Explain the words of a text that need it; None where it has none of them."""
-    said = {word: glossary.tip(word) or _TIPS.get(word) for word in ("class", "label", *_TIPS)}
-    return "\n\n".join(f"**{one}**: {tip}" for one, tip in said.items() if one in text) or None
+    said = [f"**{word}**: {glossary.tip(word)}" for word in _EXPLAINED if word in text]
+    return "\n\n".join(said) or None
 
 
 def refused(editor: Editor, where: str = "") -> None:

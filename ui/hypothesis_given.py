@@ -1,4 +1,4 @@
-"""What comes with the inputs of a hypothesis, said by its values: how many, and on which input."""
+"""What comes with the inputs of a hypothesis: what it is, on how many, and on which input."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from interp.behaviors.populations import meaning
 from interp.methods.scrubbing.inputs import Inputs
 from interp.models import tokens
 from interp.models.info import ModelInfo
@@ -21,7 +22,7 @@ def said(editor: Editor, column: str) -> str:
     """Say what a column is, as far as its name and its values tell: a line of Markdown."""
     if editor.inputs is None:
         return f"**{parts.escape(column)}**"
-    words = _in_words(editor.inputs, column)
+    words = meaning(editor.population, column) or _in_words(editor.inputs, column)
     named = f"**{parts.escape(column)}**{parts.escape(f' ({words})' if words else '')}"
     return f"{named}: {parts.escape(values(editor.info, editor.inputs, column))}"
 

@@ -192,7 +192,8 @@ def score(one: Score, key: str) -> None:
         st.plotly_chart(ruler(one), key=key, config={"displayModeBar": False})
     with right:
         for name, said in in_words(one):
-            st.caption(f"**{name}**: {escape(said)}", help=glossary.tip(name))
+            tip = (name == "floor" and glossary.tip(one.floor.name)) or glossary.tip(name)
+            st.caption(f"**{name}**: {escape(said)}", help=tip)
 
 
 def failure(error: dict[str, str]) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from interp.explanations.terms import parse_term
 from interp.figures import adversarial as drawn
 from interp.figures.named import NamedFigure
 from interp.methods.scrubbing.adversarial import arms, yields
 from interp.methods.scrubbing.adversarial.arms import Arm
 from interp.methods.scrubbing.adversarial.found import Found
+from interp.methods.scrubbing.intervals import wilson
 from interp.scores import Absent, Anchor, Interval, Null, Score
 
 RARE = 0.05
 """Share of a null above which it is said that the null does as well."""
 _WILSON = "Wilson"
-_SHOWN = 8
+_SHOWN = 6
+_TERM = re.compile(r"\b(?:a\d{1,4}\.h\d{1,4}|m\d{1,4})\b")
+_SHARE = "share of inputs on which the model errs (%)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +47,13 @@ class Result:
     def named(self, arm: str) -> str:
         """Return what people read for an arm."""
         if arm == arms.EXCLUDED and self.claim:
-            return f"search: claim {self.claim}"
+            return f"search: claim {claim_in_words(self.claim)}"
         return arm
+
+
+def claim_in_words(claim: str) -> str:
+    """Write the id of a node as people read it: a2.h1/a0.h0.k is L2H1/L0H0.k."""
+    return _TERM.sub(lambda found: parse_term(found.group()).label, claim)
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -66,12 +77,11 @@ def _shares(result: Result) -> NamedFigure:
         "family. Lines: 95 % (Wilson; inputs of one start of a search, or of one random "
         "hypothesis, are not independent, which widens them). Ticks: single random hypotheses."
     )
-    title = "share of inputs on which the model errs (%)"
     return NamedFigure(
         "shares",
         "What makes the model err",
         " ".join([caption, *absent]),
-        drawn.bars(rows, title=title),
+        drawn.bars(rows, titles=(_SHARE, "chosen by")),
     )
 
 
@@ -93,36 +103,73 @@ def _first(arm: Arm) -> str:
 def _families(result: Result) -> NamedFigure:
     """Draw the families of the hypothesis and of the rule alone on the half that chose."""
     rows: list[drawn.Bar] = []
+    said: list[str] = []
     for name in (arms.FAMILIES, arms.RULE):
         arm = result.found.arm(name)
-        asked, wrong = arm.family_asked, arm.family_errors
-        order = np.argsort(-wrong / np.maximum(asked, 1), kind="stable").tolist()
-        kept = [i for i in order if asked[i]][:_SHOWN]
-        if 0 <= arm.chosen < len(asked) and arm.chosen not in kept:
-            kept = [*kept[:-1], arm.chosen]
-        for i in kept:
-            low, high = yields.wilson(int(wrong[i]), int(asked[i]))
-            said = f"{wrong[i]:,} of {asked[i]:,}" + (", chosen" if i == arm.chosen else "")
-            rows.append(
-                drawn.Bar(
-                    f"{name}: {arm.families[i]}",
-                    100 * float(wrong[i] / asked[i]),
-                    100 * low,
-                    100 * high,
-                    said,
-                    bool(i == arm.chosen),
-                )
-            )
+        alone, together = _shown(arm)
+        rows += [_family(arm, [i], _named(arm, i)) for i in alone]
+        if together:
+            rows.append(_family(arm, together, f"{name}: {_others(arm, together)}"))
+            said.append(f"{name}, {_others(arm, together)}: {_told(arm, together)}.")
+        unasked = int((arm.family_asked == 0).sum())
+        if unasked:
+            said.append(f"{name}: {unasked} of {len(arm.families)} families were not asked.")
     return NamedFigure(
         "families",
         "Which family makes it err",
-        "On the half of the queries that chooses, the families that erred most; red: the one to "
-        "which the model gave the largest mean probability of wrong answers, which is then asked "
-        "alone. A family of the "
-        "hypothesis: inputs in which exactly the first has changed by the fewest edits found, and "
-        "what is in brackets is as it was. The rule alone: one edit, and another right answer.",
-        drawn.bars(rows, title="share of inputs on which the model errs (%)"),
+        "On the half of the queries that chooses. Red: the family to which the model gave the "
+        "largest mean probability of wrong answers, which is then asked alone; beside it those "
+        f"that erred, up to {_SHOWN} by their share; all others stand together in one row. "
+        + " ".join([*said, ""])
+        + "Each family's numbers are in the answer's JSON. A family of the hypothesis: inputs in "
+        "which exactly the first has changed by the fewest edits found, and what is in brackets "
+        "is as it was. The rule alone: one edit, and another right answer.",
+        drawn.bars(rows, titles=(_SHARE, "family")),
     )
+
+
+def _shown(arm: Arm) -> tuple[list[int], list[int]]:
+    """Return the families that are drawn alone, those that erred most first, and all others."""
+    share = arm.family_errors / np.maximum(arm.family_asked, 1)
+    order = [i for i in np.argsort(-share, kind="stable").tolist() if arm.family_asked[i]]
+    alone = [i for i in order if arm.family_errors[i]][:_SHOWN]
+    if 0 <= arm.chosen < len(share) and arm.family_asked[arm.chosen] and arm.chosen not in alone:
+        alone.append(arm.chosen)
+    return alone, [i for i in order if i not in alone]
+
+
+def _named(arm: Arm, family: int) -> str:
+    """Name one family."""
+    return f"{arm.name}{', chosen' if family == arm.chosen else ''}: {arm.families[family]}"
+
+
+def _others(arm: Arm, families: Sequence[int]) -> str:
+    """Name families that share a row."""
+    some = (
+        "with fewer errors or none"
+        if arm.family_errors[list(families)].any()
+        else "without an error"
+    )
+    more = len(families) < int((arm.family_asked > 0).sum())
+    kind = "family" if len(families) == 1 else "families"
+    return f"{len(families)} {'more ' if more else ''}{kind} {some}"
+
+
+def _family(arm: Arm, families: Sequence[int], name: str) -> drawn.Bar:
+    """Draw one family, or several together."""
+    asked, wrong = (int(n[list(families)].sum()) for n in (arm.family_asked, arm.family_errors))
+    low, high = wilson(wrong, asked)
+    chosen = list(families) == [arm.chosen]
+    share = 100 * wrong / asked
+    return drawn.Bar(name, share, 100 * low, 100 * high, _told(arm, families), chosen)
+
+
+def _told(arm: Arm, families: Sequence[int]) -> str:
+    """Say how many errors families have together, and what their share is below."""
+    asked, wrong = (int(n[list(families)].sum()) for n in (arm.family_asked, arm.family_errors))
+    _, high = wilson(wrong, asked)
+    together = " together" if len(families) > 1 else ""
+    return f"{wrong:,} of {asked:,}{together}, at most {_number(high)} % (95 %)"
 
 
 def _growth(result: Result) -> NamedFigure:
@@ -283,7 +330,7 @@ def _searched(result: Result) -> str:
     climb = found.arm(arms.CLIMB)
     how = {
         arms.DISAGREEMENT: "for disagreement with it",
-        arms.EXCLUDED: f"against the claim {result.claim}"
+        arms.EXCLUDED: f"against the claim {claim_in_words(result.claim)}"
         if result.claim
         else "against what it leaves out",
     }

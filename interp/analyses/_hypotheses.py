@@ -63,7 +63,7 @@ class OfHypothesis(OfPopulation):
         ge=20,
         le=MOST_INPUTS,
         title="Inputs",
-        description="How many inputs are drawn: all are references, and stand for each other.",
+        description="How many inputs are drawn: each is a reference, and may stand for others.",
     )
     hypothesis: HypothesisText = Field(
         default="preset:paren-1b", validate_default=True, description="What is claimed."

@@ -113,10 +113,10 @@ class Result:
         return float(self.eta2[at, self.candidates.index(candidate)]) if candidate else np.nan
 
     def _placed(self, at: int) -> Placed:
-        def above(candidate: str) -> str:
-            return candidate if self.share(at, candidate) > self.largest[at] else ""
-
-        best, alone = above(self.best[at]), above(self.alone[at])
+        best, alone = (
+            candidate if self.share(at, candidate) > self.largest[at] else ""
+            for candidate in (self.best[at], self.alone[at])
+        )
         tells = dict(zip(self.candidates, self.tells.tolist(), strict=True))
         return Placed(
             component=self.components[at],

@@ -59,7 +59,8 @@ def figures(result: Result, bounds: Interval | Absent) -> list[NamedFigure]:
             empty = theme.style(go.Figure(), height=120)
             empty.update_xaxes(title="not computed yet")
             empty.update_yaxes(title="not computed yet")
-            every.append(drawn or NamedFigure(name, title, "Nothing is computed yet.", empty))
+            said = "Nothing is computed yet."
+            every.append(drawn or NamedFigure(name, title, said, empty, wide=True))
     return every
 
 
@@ -216,8 +217,9 @@ def _used(result: Result) -> NamedFigure | None:
         "Decodable, and used?",
         "Left: how often a linear probe of the site finds the feature on inputs that it was not "
         "trained on, beside the most frequent class and the same linear probe of token counts. "
-        "Right: how much the loss rises when any input may stand for the node."
-        + (f" Not probed: {said}." if said else ""),
+        "Right: how much the loss rises when any input may stand for the node; the dotted line is "
+        f"at {_WORSE:g} nats: what is surely below it counts as not used. Lines: 95 %. Filled: "
+        "surely above both baselines, or above 0." + (f" Not probed: {said}." if said else ""),
         used_and_decodable(rows, title="rise of the loss, nats", least=_WORSE),
         wide=True,
     )
@@ -252,6 +254,7 @@ def _running(result: Result) -> NamedFigure:
             marks=marks,
             title="mean loss so far, nats",
         ),
+        wide=True,
     )
 
 
@@ -294,6 +297,7 @@ def _against(result: Result) -> NamedFigure | None:
         f"{np.nanmean(gap):.2f} logits, KL(model ‖ scrubbed) {done.kl.mean():.2f} nats, accuracy "
         f"{done.right.mean():.3f} (model {done.model[1].mean():.3f}).",
         drawn,
+        wide=True,
     )
 
 
@@ -312,6 +316,7 @@ def _changes(result: Result) -> NamedFigure | None:
         f"that get worse and others that get better: they are counted from {_WORSE} nats on.",
         estimates.changes(change, delta=_WORSE, title="change of the loss, nats (> 0 is worse)"),
         texts=tuple((f"#{ref}", one_input(result, ref)) for ref in worst),
+        wide=True,
     )
 
 

@@ -7,7 +7,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from interp.analyses._adversarial_result import Result, figures, scores, verdict
+from interp.analyses._adversarial_result import (
+    Result,
+    claim_in_words,
+    figures,
+    scores,
+    verdict,
+)
+from interp.analyses._cites import CAUSAL_SCRUBBING
 from interp.analyses._fields import MORE, Places, Whole
 from interp.analyses._hypotheses import OfHypothesis, arrays
 from interp.analyses._hypotheses import inputs as checked
@@ -41,8 +48,9 @@ class AdversarialInputs(OfHypothesis):
     claim: Places = Field(
         default="",
         title="Attack one claim",
-        examples=["what the hypothesis leaves out"],
-        description="Id of a node: the search looks for inputs on which this claim alone fails. "
+        examples=["what is left out"],
+        description="Id of a node, a1.h0 for L1H0: the search looks for inputs on which this claim "
+        "alone fails. "
         "Empty: it looks for those on which what the hypothesis leaves out matters.",
     )
     nulls: Whole = Field(
@@ -131,7 +139,7 @@ def follow_ups(spec: AdversarialInputs, result: Result) -> list[FollowUp]:
             break
     claims = [node.id for node, above in spec.claimed.nodes() if above is not None]
     ups += [
-        FollowUp(f"Attack the claim {name}", {**fields, "claim": name})
+        FollowUp(f"Attack the claim {claim_in_words(name)}", {**fields, "claim": name})
         for name in claims
         if name != spec.claim
     ][:_CLAIMS]
@@ -142,7 +150,7 @@ def follow_ups(spec: AdversarialInputs, result: Result) -> list[FollowUp]:
 
 def question(spec: AdversarialInputs) -> str:
     """Restate the question in plain words."""
-    part = f"the claim {spec.claim}" if spec.claim else "what it leaves out"
+    part = f"the claim {claim_in_words(spec.claim)}" if spec.claim else "what it leaves out"
     return (
         f"On what share of {spec.budget:,} inputs does {spec.model} err when they are chosen by "
         f"families of this hypothesis, by disagreement with it or against {part}, and when they "
@@ -176,12 +184,7 @@ ANALYSIS = Analysis(
         starts=4,
     ),
     cites=(
-        Cite(
-            "Chan et al. (2022), Causal scrubbing",
-            "@misc{chan2022scrubbing,\n  author = {Chan, Lawrence and others},\n"
-            "  title = {Causal Scrubbing: a method for rigorously testing interpretability "
-            "hypotheses},\n  howpublished = {AI Alignment Forum},\n  year = {2022}\n}",
-        ),
+        CAUSAL_SCRUBBING,
         Cite(
             "Wilson (1927), Probable inference",
             "@article{wilson1927probable,\n  author = {Wilson, Edwin B.},\n"

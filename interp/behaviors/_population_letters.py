@@ -61,6 +61,13 @@ def _token(letter: str) -> int:
 
 
 _HANDMADE: Final = ("induction-handmade",)
+_MEANINGS: Final = {
+    "cue": "token id of the last letter",
+    "induced": "token id of the letter after the cue's first occurrence",
+    "place": "position of the cue's first occurrence; the first token of all is 0",
+    "distance": "tokens from the cue's first occurrence to the last letter",
+    "previous": "token id of the letter before the last",
+}
 _FEATURES: Final = {
     "cue": lambda text: _token(text[-1]),
     "induced": lambda text: _token(text[_first(text) + 1]),
@@ -77,6 +84,7 @@ POPULATIONS: Final = (
         MOST,
         lambda n: _letters()[:n],
         _FEATURES,
+        meanings=_MEANINGS,
     ),
     Population(
         "induction-letters-small",
@@ -87,6 +95,7 @@ POPULATIONS: Final = (
         len(SMALL_LETTERS) * 4 * 3 * 2 * (SMALL_LENGTH - 1),
         lambda n: _all_small()[:n],
         _FEATURES,
+        meanings=_MEANINGS,
     ),
     Population(
         "induction-segments",
@@ -103,5 +112,6 @@ POPULATIONS: Final = (
             "previous": lambda text: _token(text[-2]),
             "induced": lambda text: _token(text[_first(text) + 1]),
         },
+        meanings=_MEANINGS,
     ),
 )

@@ -59,6 +59,11 @@ POPULATIONS: Final = (
             "place": _place,
             "second": lambda text: sorted(maximum.numbers_of(text))[-2],
         },
+        meanings={
+            "maximum": "the largest number",
+            "place": "position of its first copy",
+            "second": "the second largest number, equal to the largest where that comes twice",
+        },
     ),
     Population(
         "sums",
@@ -74,5 +79,10 @@ POPULATIONS: Final = (
             "sum": lambda text: (_term(text, 0) + _term(text, 1)) % modular.MODULUS,
         },
         {"EQUALS": modular.EQUALS},
+        {
+            "a": "the first number",
+            "b": "the second number",
+            "sum": f"(a + b) mod {modular.MODULUS}",
+        },
     ),
 )

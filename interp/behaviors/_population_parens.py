@@ -79,6 +79,14 @@ def _judged(strings: list[str] | tuple[str, ...]) -> tuple[Drawn, ...]:
 
 
 _MODELS: Final = ("paren-balancer",)
+_MEANINGS: Final = {
+    "balanced": "every ( is closed, and no ) comes before its (",
+    "count": "as many ( as )",
+    "horizon": "read from the end, never more ( than )",
+    "start": "the first parenthesis is (",
+    "depth": "most parentheses open at once",
+    "length": "number of parentheses",
+}
 _NAMES: Final = {"OPEN": parens.OPEN, "CLOSE": parens.CLOSE}
 _FEATURES: Final = {
     "balanced": lambda text: int(parens.is_balanced(text)),
@@ -103,6 +111,7 @@ POPULATIONS: Final = (
         lambda n: _strings()[:n],
         _FEATURES,
         _NAMES,
+        _MEANINGS,
     ),
     Population(
         "paren-hard-mix",
@@ -114,5 +123,6 @@ POPULATIONS: Final = (
         lambda n: _hard_mix()[:n],
         _FEATURES,
         _NAMES,
+        _MEANINGS,
     ),
 )

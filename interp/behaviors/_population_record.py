@@ -28,6 +28,7 @@ class Population:
         features: Named properties of a text, each a whole number. Letters and numbers are those of
             the model's tokens, and places count the tokens from 0, special ones too.
         names: Constants for expressions, with the token that each stands for.
+        meanings: What the features' values are, in a few words.
     """
 
     name: str
@@ -37,3 +38,4 @@ class Population:
     draw: Callable[[int], Sequence[Drawn]]
     features: Mapping[str, Callable[[str], int]]
     names: Mapping[str, str] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)

@@ -121,6 +121,12 @@ def token_names(name: str, model: str) -> dict[str, int]:
     return constants
 
 
+def meaning(name: str, feature: str) -> str:
+    """Say what the values of a population's feature are; empty where its name says all."""
+    found = POPULATIONS.get(name)
+    return "" if found is None else found.meanings.get(feature, "")
+
+
 def _letter(character: str) -> str:
     return f"digit_{character}" if character.isdigit() else character
 

@@ -86,19 +86,19 @@ def written(model: LoadedModel, ids: Int[Tensor, "pos"], read: int) -> Written:
     keep = [(name, layer) for name in by_layer for layer in layers] + [(name, 0) for name in once]
     run = read_out(model, ids[None], read, keep, partial(_at, read))
     acts = {name: exact(act[0]) for name, act in run.acts.items()}
-
-    def stacked(component: str) -> Tensor:
-        return torch.stack([acts[component, layer] for layer in layers])
-
-    v = stacked("v")
+    by_name = {
+        name: torch.stack([acts[name, layer] for layer in layers])
+        for name in ("v", "z", "pattern", *["mlp_out"] * model.info.has_mlp)
+    }
+    v = by_name["v"]
     return Written(
         embed=acts["embed", 0],
         pos_embed=acts.get(("pos_embed", 0)),
-        z=stacked("z"),
-        pattern=stacked("pattern"),
+        z=by_name["z"],
+        pattern=by_name["pattern"],
         # Where queries share keys and values there are fewer of these than heads.
         v=v.repeat_interleave(model.info.n_heads // v.shape[2], dim=2),
-        mlp_out=stacked("mlp_out") if model.info.has_mlp else None,
+        mlp_out=by_name.get("mlp_out"),
         attn_norms=tuple(
             _norm(getattr(model.hooked.blocks[layer], attn_norm), acts[f"{attn_norm}_scale", layer])
             for layer in layers

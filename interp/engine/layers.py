@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.engine.edits import At, Edits, Tokens
 from interp.models.lean import Lean
 
-Past = Callable[[Int[Tensor, "run"], int], tuple[Tensor, Tensor]]
+Past = Callable[[int, Int[Tensor, "run"], int], tuple[Tensor, Tensor]]
 """Keys and values ``[run, pos, key, d_head]`` of runs before a position, as scores take them."""
 
 
@@ -86,14 +86,14 @@ class Advance:
         lean: The model.
         tap: Sees and changes activations.
         total: Number of runs.
-        past: Keys and values of positions before a group's start.
+        past: Keys and values of a layer, of runs, at the positions before a start.
         keep: Told the keys and values of each group as scores take them, or None.
     """
 
     lean: Lean
     tap: Tap
     total: int
-    past: Callable[[int], Past]
+    past: Past
     keep: Callable[[int, Tensor, Tensor], None] | None = None
 
     def __call__(
@@ -152,7 +152,7 @@ class Advance:
             if self.keep is not None:
                 self.keep(layer, k_, v_)
             if group.start:
-                before = self.past(layer)(group.runs, group.start)
+                before = self.past(layer, group.runs, group.start)
                 k_, v_ = (torch.cat(pair, 1) for pair in zip(before, (k_, v_), strict=True))
             at = _positions(group) if read is None else torch.tensor([read], device=x.device)
             m = len(at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,24 +39,33 @@ def read_out(
 
     Cost: one forward pass over ``row x pos`` tokens; memory of what is kept.
     """
-
-    def batch(rows: Tensor) -> Recorded:
-        acts: dict[tuple[str, int], Tensor] = {}
-
-        def saver(name: tuple[str, int]) -> Callable[..., None]:
-            def save(act: Tensor, hook: Any) -> None:
-                acts[name] = (act if cut is None else cut(name[0], act)).detach().clone()
-
-            return save
-
-        logits = run_with(model, ids[rows], read, [(name, saver(name)) for name in keep])
-        return Recorded(logits, acts)
-
-    parts = _in_batches(model, ids, batch)
+    parts = _in_batches(model, ids, lambda rows: _recorded(model, ids[rows], read, keep, cut))
     return Recorded(
         torch.cat([p.logits for p in parts]),
         {name: torch.cat([p.acts[name] for p in parts]) for name in keep},
     )
+
+
+def _recorded(
+    model: LoadedModel,
+    ids: Tensor,
+    read: int,
+    keep: Sequence[tuple[str, int]],
+    cut: Callable[[str, Tensor], Tensor] | None,
+) -> Recorded:
+    acts: dict[tuple[str, int], Tensor] = {}
+    hooks = [(name, partial(_save, acts, name, cut)) for name in keep]
+    return Recorded(run_with(model, ids, read, hooks), acts)
+
+
+def _save(
+    acts: dict[tuple[str, int], Tensor],
+    name: tuple[str, int],
+    cut: Callable[[str, Tensor], Tensor] | None,
+    act: Tensor,
+    hook: Any,
+) -> None:
+    acts[name] = (act if cut is None else cut(name[0], act)).detach().clone()
 
 
 def unembed(

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.engine.edits import Edited, Runs
-from interp.engine.layers import Advance, Group, Late, Past
+from interp.engine.layers import Advance, Group, Late
 from interp.engine.traces import Trace
 from interp.models.lean import Lean
 
@@ -139,12 +139,10 @@ class Stack:
         pos = late.first[of_late][which] + step - group.start
         group.x[place, pos] = tokens[begin[which] + step]
 
-    def _past(self, layer: int) -> Past:
-        def before(runs: Tensor, start: int) -> tuple[Tensor, Tensor]:
-            keys, values = (self.trace.acts[name, layer] for name in ("keys", "values"))
-            return keys[self.row[runs], :start], values[self.row[runs], :start]
-
-        return before
+    def _past(self, layer: int, runs: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values that the base run has before a position."""
+        keys, values = (self.trace.acts[name, layer] for name in ("keys", "values"))
+        return keys[self.row[runs], :start], values[self.row[runs], :start]
 
 
 def beginnings(runs: Runs, last: int) -> tuple[Tensor, Tensor, Tensor]:

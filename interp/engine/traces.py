@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.engine.edits import At, Edits, Tokens
-from interp.engine.layers import Advance, Group, Past
+from interp.engine.layers import Advance, Group
 from interp.engine.runs import read_out
 from interp.errors import DoesNotFit
 from interp.models.lean import Lean, lean, why_not
@@ -224,14 +224,11 @@ class Saved:
         for name, part in (("keys", keys), ("values", values)):
             self.acts[name, layer] = self.whole((name, layer), part)
 
-    def past(self, layer: int) -> Past:
-        """Return keys and values of the other trace."""
+    def past(self, layer: int, runs: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values of the other trace before a position."""
         assert self._like is not None, "a whole prompt has nothing before it"
         acts = self._like.acts
-        return lambda runs, start: (
-            acts["keys", layer][runs, :start],
-            acts["values", layer][runs, :start],
-        )
+        return acts["keys", layer][runs, :start], acts["values", layer][runs, :start]
 
 
 _Read = tuple[int, Lean | None, str]

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from interp.figures import theme
+from interp.figures import labels, theme
 
 _COLOURS = (
     theme.NEUTRAL,
@@ -21,6 +21,9 @@ _COLOURS = (
     "#f4a582",
     theme.ACCENT,
 )
+
+
+_LETTERS, _LINES = 34, 4
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,15 @@ class Bar:
     draws: Float[np.ndarray, "draw"] = field(default_factory=lambda: np.zeros(0))
 
 
-def bars(rows: Sequence[Bar], *, title: str) -> go.Figure:
-    """Draw horizontal bars from 0 per cent with intervals, the first on top, marked ones red."""
+def bars(rows: Sequence[Bar], *, titles: tuple[str, str]) -> go.Figure:
+    """Draw horizontal bars from 0 per cent with intervals, the first on top, marked ones red.
+
+    Args:
+        rows: The bars.
+        titles: Titles of the axis across, with unit, and of what the bars are.
+    """
     figure = go.Figure()
-    names = [theme.label(row.name, 90) for row in rows]
+    names = _apart([labels.wrapped(row.name, _LETTERS, _LINES) for row in rows])
     shares = np.nan_to_num(np.array([row.share for row in rows]))
     ends = np.array([(row.low, row.high) for row in rows]).reshape(-1, 2)
     figure.add_bar(
@@ -60,9 +68,19 @@ def bars(rows: Sequence[Bar], *, title: str) -> go.Figure:
                 showlegend=False, hovertemplate="one of them: %{x:.2f} %<extra></extra>",
             )  # fmt: skip
     most = max([1.0, *ends[:, 1], *(d for row in rows for d in row.draws)])
-    figure.update_xaxes(title=title, range=[-0.01 * most, 1.05 * most], showgrid=True)
-    figure.update_yaxes(title="chosen by", autorange="reversed", type="category")
-    return theme.style(figure, height=110 + 30 * len(rows))
+    figure.update_xaxes(
+        title=labels.wrapped(titles[0], 26), range=[-0.01 * most, 1.05 * most], showgrid=True,
+        nticks=6,
+    )  # fmt: skip
+    figure.update_yaxes(title=titles[1], autorange="reversed", type="category")
+    lines = max((1 + name.count("<br>") for name in names), default=1)
+    return theme.style(figure, height=120 + (14 + labels.LINE * lines) * max(1, len(rows)))
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """Number names that were cut to the same text: rows of one name would be one row."""
+    before = [names[:i].count(name) for i, name in enumerate(names)]
+    return [f"{name} ({n + 1})" if n else name for name, n in zip(names, before, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -125,11 +143,11 @@ def confident(texts: Sequence[str], odds: Sequence[float], hover: Sequence[str])
     """Draw the log odds of the right answer of some inputs, the worst on top."""
     figure = go.Figure(
         go.Bar(
-            x=list(odds), y=[f"{i + 1}. {theme.label(t, 60)}" for i, t in enumerate(texts)],
+            x=list(odds), y=[f"{i + 1}. {theme.label(t, 36)}" for i, t in enumerate(texts)],
             orientation="h", marker_color=theme.POSITIVE, text=list(hover), textposition="none",
             hovertemplate="%{text}: %{x:.2f}<extra></extra>",
         )
     )  # fmt: skip
-    figure.update_xaxes(title="log odds of the right answer (nats)", rangemode="tozero")
+    figure.update_xaxes(title="log odds of the right answer (nats)", rangemode="tozero", nticks=6)
     figure.update_yaxes(title="input", autorange="reversed", type="category")
     return theme.style(figure, height=110 + 26 * max(1, len(texts)))

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from interp.figures import labels, theme
 
-_LEFT, _LETTERS = 220, 28
+_LEFT, _LETTERS, _TITLE = 200, 27, 24
 _ORANGE, _TINT = "#e08214", "rgba(224,130,20,0.18)"
 _NOT_USED = "decodable, not used"
 _Interval = tuple[float, float] | None
@@ -76,7 +76,7 @@ def used_and_decodable(claims: Sequence[Claim], *, title: str, least: float) -> 
         title: Of the axis of costs, with unit and what is drawn at random.
         least: Cost in nats below which a feature counts as not used, > 0; a dotted line.
     """
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.08)
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
     at, depth = _rows(figure, claims, least)
     dots = (
         ("held-out accuracy", [(c.label, c.accuracy, c.interval, c.decodable) for c in claims]),
@@ -96,14 +96,15 @@ def used_and_decodable(claims: Sequence[Claim], *, title: str, least: float) -> 
             type="line", xref="x2", yref="y2 domain", x0=x, x1=x, y0=0, y1=1, layer="below",
             line={"color": theme.NEUTRAL, "width": 1, "dash": dash},
         )  # fmt: skip
-    theme.style(figure, height=int(depth) + 110)
+    theme.style(figure, height=int(depth) + 126)
     figure.update_yaxes(visible=False, range=[depth, 0])
     figure.update_xaxes(ticks="outside", nticks=5, automargin=False, title_font_size=13)
-    figure.update_xaxes(title="decodable: held-out accuracy", range=[0, 1.05], row=1, col=1)
-    figure.update_xaxes(title=labels.wrapped(title, 34, 2), row=1, col=2)
+    decodable = "decodable:<br>held-out accuracy"
+    figure.update_xaxes(title=decodable, range=[0, 1.05], row=1, col=1)
+    figure.update_xaxes(title="used:<br>" + labels.wrapped(title, _TITLE, 2), row=1, col=2)
     figure.update_layout(
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        margin={"l": _LEFT, "r": 16, "t": 42, "b": 68, "autoexpand": False},
+        margin={"l": _LEFT, "r": 16, "t": 42, "b": 84, "autoexpand": False},
     )
     return figure
 

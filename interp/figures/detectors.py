@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from interp.figures import labels, theme
 
-_BARS, _LANE, _LEFT = 50, 36, 250
+_BARS, _LANE, _LETTERS = 50, 36, 32
 _LOOKS = ((theme.NEGATIVE, ""), ("#e08214", "/"))
 
 
@@ -77,7 +77,9 @@ def separated(
             font={"size": labels.SIZE},
         )  # fmt: skip
     note = f" ({beyond:,} beyond the ends are in the outermost bars)" if beyond else ""
-    figure.update_xaxes(title=title + note, range=[limits[0] - wide, limits[1] + wide])
+    figure.update_xaxes(
+        title=labels.wrapped(title + note, 60), range=[limits[0] - wide, limits[1] + wide]
+    )
     figure.update_yaxes(title="share of inputs", range=[0, 1.08 * top or 1])
     figure.update_layout(
         barmode="overlay", legend={"orientation": "h", "y": 1.1, "yanchor": "bottom", "x": 0}
@@ -99,17 +101,15 @@ def dots(rows: Sequence[Row], *, title: str) -> go.Figure:
             _null(figure, row, at, row.draws)
         elif np.isfinite(row.value):
             _dot(figure, row, at)
-    names = [labels.wrapped(row.name, 38, 2) for row in rows]
-    figure.update_xaxes(title=title, range=[-0.02, 1.02], nticks=11, showgrid=True)
+    names = [labels.wrapped(row.name, _LETTERS, 2) for row in rows]
+    figure.update_xaxes(title=title, range=[-0.02, 1.02], nticks=6, showgrid=True)
     figure.update_yaxes(
         title="detector", tickvals=list(range(len(rows))),
         ticktext=[f"<b>{name}</b>" if row.main else name
                   for name, row in zip(names, rows, strict=True)],
         range=[len(rows) - 0.4, -0.6],
     )  # fmt: skip
-    theme.style(figure, height=70 + _LANE * len(rows))
-    figure.update_layout(margin_l=_LEFT)
-    return figure
+    return theme.style(figure, height=70 + _LANE * len(rows))
 
 
 def _dot(figure: go.Figure, row: Row, at: int) -> None:

@@ -18,7 +18,9 @@ MOST_POINTS = 2000
 """Inputs that are drawn one by one; of more, so many at even distances."""
 _BARS, _FAR, _WITH_SD = 60, 4, 60
 """Bars at most; how many times the 99th percentile they reach; inputs that show their spread."""
-_HEIGHT, _NAMES_PX = 320, 190
+_HEIGHT = 320
+LEVELS_PX = 190
+"""Margin in pixels for the names of levels."""
 _ABOVE: dict[str, Any] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 _LOOKS = (
     (theme.NEGATIVE, "circle"),
@@ -73,19 +75,28 @@ def running(
     every = every[np.isfinite(every)]
     bottom, top = (float(every.min()), float(every.max())) if every.size else (0.0, 1.0)
     pad = 0.08 * (top - bottom) or 0.5
-    _levels(figure, known, (bottom - pad, top + pad))
+    levels(figure, known, (bottom - pad, top + pad), _HEIGHT)
     figure.update_xaxes(
         title="evaluations: references × draws", range=[0, 1.03 * max([1, *done])], nticks=6
     )
     figure.update_yaxes(title=title, range=[bottom - pad, top + pad])
     theme.style(figure, height=_HEIGHT)
-    figure.update_layout(margin_r=_NAMES_PX)
+    figure.update_layout(margin_r=LEVELS_PX)
     return figure
 
 
-def _levels(figure: go.Figure, marks: Sequence[Mark], limits: tuple[float, float]) -> None:
-    """Draw named levels, their names at the right, outside, below one another."""
-    per_px = (limits[1] - limits[0]) / (_HEIGHT - 70)
+def levels(
+    figure: go.Figure, marks: Sequence[Mark], limits: tuple[float, float], height: int
+) -> None:
+    """Draw named levels, their names at the right, outside, below one another.
+
+    Args:
+        figure: Its right margin is to be ``LEVELS_PX`` wide.
+        marks: The levels.
+        limits: Ends of the upward axis.
+        height: Of the figure, in pixels.
+    """
+    per_px = (limits[1] - limits[0]) / (height - 70)
     free = np.inf
     ordered = sorted(marks, key=lambda mark: -mark.value)
     for i, mark in enumerate(ordered):
@@ -99,7 +110,7 @@ def _levels(figure: go.Figure, marks: Sequence[Mark], limits: tuple[float, float
         )  # fmt: skip
         figure.add_annotation(
             xref="paper", x=1, xanchor="left", xshift=14, yanchor="middle", showarrow=False,
-            y=at, text=f"{theme.label(mark.name, 18)} {mark.value:.3g}",
+            y=at, text=f"{theme.label(mark.name, 20)} {mark.value:.3g}",
             font={"size": labels.SIZE}, hovertext=labels.wrapped(mark.name, 60),
         )  # fmt: skip
 

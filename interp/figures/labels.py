@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 SIZE, LINE = 12, 16
 """Size and height of a line of such text, in pixels."""
+NARROW = 520
+"""Pixels across that a figure has in the narrowest window, or beside a form in a wide one."""
 _LETTER = 7.0
 """Width of a letter in pixels, rather too much: a reader's own font may be a wide one."""
 _GAP, _CLEAR = 10, 4

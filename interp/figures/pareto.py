@@ -10,12 +10,14 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float, Int
 
 from interp.figures import labels, theme
+from interp.figures.estimates import LEVELS_PX
+from interp.figures.estimates import levels as drawn_levels
 from interp.figures.scale import Mark
 
 MOST_POINTS = 2000
 """Hypotheses that are drawn; of more, so many at even distances."""
 _ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
-_ROW, _BESIDE = 44, 190
+_ROW, _LEFT, _RIGHT, _HEIGHT, _LEGEND = 44, 190, 16, 420, 66
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,13 @@ def front(
         _front(figure, best, order, ("held_out", "the same, on inputs held out"))
     shown = [*values[at], *(one.interval[1] for one in best), *(mark.value for mark in levels)]
     top = 1.06 * float(np.nanmax(shown))
-    _levels(figure, levels)
-    figure.update_xaxes(title="bits (what is let through, and what it takes to name the sites)")
+    drawn_levels(figure, levels, (-0.04 * top, top), _HEIGHT)
+    title_of_x = "bits (what is let through, and what it takes to name the sites)"
+    figure.update_xaxes(title=labels.wrapped(title_of_x, 34))
     figure.update_yaxes(title=title, range=[-0.04 * top, top])
     figure.update_layout(legend=_ABOVE)
-    theme.style(figure, height=420)
-    figure.update_layout(margin_r=_BESIDE)
+    theme.style(figure, height=_HEIGHT)
+    figure.update_layout(margin_r=LEVELS_PX)
     return figure
 
 
@@ -103,19 +106,6 @@ def _front(
         # A click dims what was not clicked; it must stay readable.
         selected={"marker": {"opacity": 1.0}}, unselected={"marker": {"opacity": 0.6}},
     )  # fmt: skip
-
-
-def _levels(figure: go.Figure, levels: Sequence[Mark]) -> None:
-    """Draw named levels, their names at the right, outside."""
-    for mark in levels:
-        figure.add_hline(
-            y=mark.value, line={"color": theme.NEUTRAL, "width": 1, "dash": "dot"}, layer="below"
-        )
-        figure.add_annotation(
-            xref="paper", x=1, xanchor="left", xshift=10, yanchor="bottom", yshift=-9,
-            y=mark.value, text=f"{theme.label(mark.name, 20)} {mark.value:.3g}", showarrow=False,
-            font={"size": labels.SIZE},
-        )  # fmt: skip
 
 
 def path(
@@ -206,18 +196,48 @@ def ranked(best: Sequence[Best], levels: Sequence[Mark], *, title: str) -> go.Fi
         marker={"size": 10, "symbol": "diamond-open", "color": theme.POSITIVE},
         text=[one.name for one in best], hovertemplate="%{text}, searched: %{x:.3g}<extra></extra>",
     )  # fmt: skip
-    for mark in levels:
-        figure.add_vline(
-            x=mark.value, line={"color": theme.NEUTRAL, "width": 1, "dash": "dot"}, layer="below"
-        )
-        figure.add_annotation(
-            x=mark.value, yref="paper", y=0, yanchor="bottom", xanchor="left", xshift=3,
-            text=theme.label(mark.name, 20), showarrow=False, font={"size": labels.SIZE},
-        )  # fmt: skip
-    figure.update_xaxes(title=title, rangemode="tozero")
+    known = np.array([*held, *ends[:, 1], *(one.search for one in best), *(x for x, _ in null)])
+    known = np.array([*known, *(mark.value for mark in levels), *_tails(best)], float)
+    top = 1.04 * float(np.max(known[np.isfinite(known)], initial=0.0)) or 1.0
+    above = _names_above(figure, levels, (-0.02 * top, top))
+    figure.update_xaxes(title=labels.wrapped(title, 34), range=[-0.02 * top, top], nticks=6)
     figure.update_yaxes(
-        title="hypothesis", tickvals=rows, ticktext=[theme.label(one.name, 40) for one in best],
-        range=[len(best) - 0.2, -0.6],
-    )  # fmt: skip
-    figure.update_layout(legend=_ABOVE)
-    return theme.style(figure, height=140 + _ROW * len(best))
+        title="hypothesis",
+        tickvals=rows,
+        ticktext=[labels.wrapped(one.name, 24) for one in best],
+        range=[len(best) - 0.4, -0.6],
+    )
+    depth = _ROW * max(1, len(best))
+    theme.style(figure, height=depth + above + _LEGEND + 64)
+    figure.update_layout(
+        legend={**_ABOVE, "x": 1, "xanchor": "right", "y": 1 + above / depth},
+        margin={"l": _LEFT, "r": _RIGHT, "t": above + _LEGEND, "b": 64, "autoexpand": False},
+    )
+    return figure
+
+
+def _tails(best: Sequence[Best]) -> list[float]:
+    """Return where the shown part of each null ends."""
+    return [float(np.percentile(one.null, 95)) for one in best if len(one.null)]
+
+
+def _names_above(figure: go.Figure, levels: Sequence[Mark], limits: tuple[float, float]) -> int:
+    """Draw named levels across, their names above; return the pixels that the names need."""
+    known = [mark for mark in levels if np.isfinite(mark.value)]
+    names = [f"{theme.label(mark.name, 20)} {mark.value:.3g}" for mark in known]
+    across = labels.NARROW - _LEFT - _RIGHT
+    at = [across * (mark.value - limits[0]) / (limits[1] - limits[0]) for mark in known]
+    room = (8.0 - _LEFT, across + _RIGHT - 4.0)
+    placed = labels.flags(at, [labels.width_px(name) + 6 for name in names], room)
+    for mark, name, flag in zip(known, names, placed, strict=True):
+        up = 8 + labels.LINE * flag.level
+        figure.add_shape(
+            type="line", x0=mark.value, x1=mark.value, yref="paper", y0=0, y1=1, layer="below",
+            line={"color": theme.NEUTRAL, "width": 1, "dash": "dot"},
+        )  # fmt: skip
+        figure.add_annotation(
+            x=mark.value, yref="paper", y=1, yshift=up, yanchor="bottom", text=name,
+            xanchor="left" if flag.side > 0 else "right", xshift=3 * flag.side, showarrow=False,
+            borderpad=0, font={"size": labels.SIZE},
+        )  # fmt: skip
+    return 12 + labels.LINE * (1 + max((flag.level for flag in placed), default=0))

@@ -13,14 +13,14 @@ from jaxtyping import Float
 
 from interp.figures import labels, theme
 
-_LEFT, _RIGHT, _BOTTOM, _TOP = 204, 26, 52, 76
+_LEFT, _RIGHT, _BOTTOM, _TOP = 190, 26, 52, 76
 """Margins in pixels; the names of the lanes stand in the left one."""
-_ACROSS = 680 - _LEFT - _RIGHT
+_ACROSS = labels.NARROW - _LEFT - _RIGHT
 """Pixels across in the narrowest window: what is apart there is apart everywhere."""
 _ROOM = (8.0 - _LEFT, _ACROSS + _RIGHT - 4.0)
 """First and last pixel of what may be written on in the narrowest window."""
-_LANE, _DOT = 46, 5.0
-_LETTERS, _LONGEST = 27, 72
+_LANE, _DOT = 50, 5.0
+_LETTERS, _LONGEST = 25, 72
 _THIS = "this hypothesis"
 _STEPS = (5, 10, 20, 25, 50, 100, 200, 500, 1000)
 
@@ -122,7 +122,7 @@ def scale(
             _band(figure, lane, axis, at)
         else:
             _dot(figure, lane, axis, at, symbol="circle-open" if i else "circle")
-    figure.update_xaxes(title=title_of_x, range=[axis.low, axis.high], ticks="outside", nticks=8)
+    figure.update_xaxes(title=title_of_x, range=[axis.low, axis.high], ticks="outside", nticks=6)
     figure.update_yaxes(visible=False, range=[depth, 0])
     top = _percents(figure, axis) if percent else 10
     theme.style(figure, height=int(top + depth + _BOTTOM))
@@ -240,7 +240,7 @@ def _band(figure: go.Figure, band: Band, axis: _Axis, at: float) -> None:
     """Draw a null in its lane."""
     draws = np.ravel(np.asarray(band.draws, float))
     draws = np.sort(draws[np.isfinite(draws)])
-    told = f", n = {len(draws)}" + (f", {band.note}" if band.note else "")
+    told = f"n = {len(draws)}" + (f", {band.note}" if band.note else "")
     _named(figure, band.name, at, told)
     if not len(draws):
         return
@@ -282,9 +282,12 @@ def _named(figure: go.Figure, name: str, at: float, more: str = "") -> None:
     """Write the name of a lane at the left, outside; of a long one the beginning."""
     room = max(10, _LONGEST - len(more))
     short = name if len(name) <= room else name[: room - 1] + "…"
+    text = labels.wrapped(short + more, _LETTERS)
+    if more:
+        text = labels.wrapped(f"{short},", _LETTERS, 2) + "<br>" + labels.wrapped(more, _LETTERS, 1)
     figure.add_annotation(
         xref="paper", x=0, xanchor="right", xshift=-10, y=at, showarrow=False, align="right",
-        text=labels.wrapped(short + more, _LETTERS), hovertext=labels.wrapped(name + more, 60, 8),
+        text=text, hovertext=labels.wrapped(f"{name}, {more}" if more else name, 60, 8),
         font={"size": labels.SIZE, "weight": "bold" if name == _THIS else "normal"},
     )  # fmt: skip
 
@@ -324,7 +327,7 @@ def _percents(figure: go.Figure, axis: _Axis) -> int:
     zero, full = axis.percent
     each = (full.value - zero.value) / 100
     ends = sorted(((axis.low - zero.value) / each, (axis.high - zero.value) / each))
-    step = next((s for s in _STEPS if (ends[1] - ends[0]) / s <= 8), 2000)
+    step = next((s for s in _STEPS if (ends[1] - ends[0]) / s <= 6), 2000)
     ticks = np.arange(math.ceil(ends[0] / step), math.floor(ends[1] / step) + 1) * step
     # An axis without a trace is not drawn.
     figure.add_scatter(

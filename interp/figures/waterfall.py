@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 from interp.figures import labels, theme
 from interp.figures.ablation import told
 
-_LEFT, _RIGHT, _BOTTOM, _TOP = 300, 20, 52, 10
-_ACROSS = 680 - _LEFT - _RIGHT
+_LEFT, _RIGHT, _BOTTOM, _TOP = 230, 20, 52, 10
+_ACROSS = labels.NARROW - _LEFT - _RIGHT
 """Pixels across in the narrowest window."""
-_LETTERS, _LINES, _INDENT, _DEEPEST = 40, 4, 14, 6
+_LETTERS, _LINES, _INDENT, _DEEPEST = 31, 5, 14, 6
 _BAR, _PAD = 20, 12
 _BESIDE = 10
 """Pixels between a bar and its number."""
@@ -68,7 +68,9 @@ def waterfall(
     """
     rows = [labels.wrapped(s.label, _LETTERS - 2 * _deep(s), _LINES) for s in steps]
     rows = [labels.wrapped(ends[0], _LETTERS), *rows, labels.wrapped(ends[1], _LETTERS)]
-    heights = [max(_BAR, labels.LINE * (1 + row.count("<br>"))) + _PAD for row in rows]
+    least = [0, *(1 for _ in steps), 0]
+    lines = [1 + max(row.count("<br>"), n) for row, n in zip(rows, least, strict=True)]
+    heights = [max(_BAR, labels.LINE * n) + _PAD for n in lines]
     at = np.cumsum([0, *heights[:-1]]) + np.array(heights) / 2
     figure = go.Figure()
     for row, y, step in zip(rows, at, [None, *steps, None], strict=True):
@@ -82,7 +84,8 @@ def waterfall(
     if known:
         first, last = known[0][0].before, known[-1][0].after
         written = [(f"{first:.3g}", (first, first), at[0])]
-        written += [(_change(s), _reach(s), y) for s, y in known]
+        # In two lines, so that the bars have the room.
+        written += [(_change(s).replace(" [", "<br>["), _reach(s), y) for s, y in known]
         written += [(f"{last:.3g}", (last, last), at[-1])]
         low, high = _range(written)
         if low <= 0 <= high:
@@ -98,7 +101,7 @@ def waterfall(
             [*((s.before, y) for s, y in known), (last, at[-1])],
         )
         _written(figure, written, (low, high))
-    figure.update_xaxes(title=title, range=[low, high], ticks="outside", nticks=7)
+    figure.update_xaxes(title=title, range=[low, high], ticks="outside", nticks=6)
     figure.update_yaxes(visible=False, range=[sum(heights), 0])
     theme.style(figure, height=int(sum(heights)) + _TOP + _BOTTOM)
     figure.update_xaxes(automargin=False)
@@ -131,12 +134,15 @@ def _range(rows: Sequence[_Row]) -> tuple[float, float]:
         low, high = min(low, 0.0), max(high, 0.0)
     pad = 0.04 * ((high - low) or span)
     low, high = low - (pad if low else 0.0), high + pad
-    fits = high
-    for text, (left, right), _ in rows:
-        if _side(text, (left, right), (low, high)) == 0:
-            share = _needs(text) / _ACROSS
-            fits = max(fits, (right - share * low) / (1 - share))
-    return low, fits
+    for _ in rows:
+        # Room for one text may take that to the left of another bar.
+        lacking = [row for row in rows if _side(row[0], row[1], (low, high)) == 0]
+        if not lacking:
+            break
+        for text, (_, right), _ in lacking:
+            share = min(_needs(text) / _ACROSS, 0.9)
+            high = max(high, (right - share * low) / (1 - share))
+    return low, high
 
 
 def _needs(text: str) -> float:

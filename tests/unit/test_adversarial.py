@@ -7,7 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from interp.analyses._adversarial_result import Result, figures, scores, verdict
+from interp.analyses._adversarial_result import (
+    Result,
+    claim_in_words,
+    figures,
+    scores,
+    verdict,
+)
 from interp.analyses.adversarial_inputs import ANALYSIS, AdversarialInputs
 from interp.behaviors.populations import POPULATIONS, population, token_names
 from interp.behaviors.truths import TRUTHS, truth_of
@@ -317,6 +323,45 @@ def test_scores_have_their_scale() -> None:
     assert [one.floor.value for one in made] == [0.001] * 3
     assert {one.ceiling.value for one in made} == {1.0}
     assert scores(replace(result(1, 1, []), done=False)) == []
+
+
+def test_families_without_an_error_share_a_row_that_says_so() -> None:
+    of, errors = np.full(40, 10), np.zeros(40, np.int64)
+    errors[[3, 7]] = 5, 2
+    of[39] = 0
+    named = tuple(f"family {i}" for i in range(40))
+    own = {"families": named, "family_asked": of, "family_errors": errors, "chosen": 9}
+
+    def rows(errors: np.ndarray) -> tuple[list[str], list[str], str]:
+        got = result(120, 40, [0.0])
+        with_families = arm(arms.FAMILIES, 120, **{**own, "family_errors": errors})
+        made = tuple(with_families if a.name == arms.FAMILIES else a for a in got.found.arms)
+        families = figures(replace(got, found=replace(got.found, arms=made)))[1]
+        bars = families.figure.data[0]
+        return [name.replace("<br>", " ") for name in bars.y], list(bars.text), families.caption
+
+    names, said, caption = rows(errors)
+    assert names == [
+        "this hypothesis: family 3",
+        "this hypothesis: family 7",
+        "this hypothesis, chosen: family 9",
+        "this hypothesis: 36 more families without an error",
+    ]
+    # Wilson's upper end without an error, by its formula: z² / (n + z²).
+    upper = 100 * 1.959964**2 / (360 + 1.959964**2)
+    assert said[-1] == f"0 of 360 together, at most {upper:.2g} % (95 %)"
+    assert said[-1] in caption
+    assert "1 of 40 families were not asked" in caption
+    names, said, _ = rows(np.where(of > 0, 1, 0))  # the control: nothing is called without error
+    assert names[-1] == "this hypothesis: 32 more families with fewer errors or none"
+    assert said[-1].startswith("32 of 320 together")
+
+
+def test_claims_are_called_as_elsewhere() -> None:
+    attacked = replace(result(120, 40, [0.0]), claim="a2.h1/a0.h0.k")
+    assert attacked.named(arms.EXCLUDED) == "search: claim L2H1/L0H0.k"
+    assert claim_in_words("m1/resid") == "L1 MLP/resid"
+    assert claim_in_words("the horizon") == "the horizon"
 
 
 def test_names_are_drawn_as_text() -> None:

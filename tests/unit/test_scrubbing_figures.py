@@ -392,7 +392,7 @@ def test_waterfall_writes_numbers_beside_bars(base: float) -> None:
     figure = waterfall.waterfall(steps, **OF_FALL)
     low, high = layout(figure).xaxis.range
     assert (low <= 0 <= high) or base == 3.2
-    px = (680 - layout(figure).margin.l - layout(figure).margin.r) / (high - low)
+    px = (labels.NARROW - layout(figure).margin.l - layout(figure).margin.r) / (high - low)
     numbers = [a for a in layout(figure).annotations if a.xref != "paper"]
     assert len(numbers) == 7
     for a, step in zip(numbers[1:-1], steps, strict=True):
@@ -526,5 +526,5 @@ def test_the_narrowest_window_is_the_one_that_is_planned_for() -> None:
         (drawn()["waterfall"], waterfall._ACROSS),
     ):
         margin = layout(figure).margin
-        assert across == 680 - margin.l - margin.r
+        assert across == labels.NARROW - margin.l - margin.r
         assert margin.autoexpand is False

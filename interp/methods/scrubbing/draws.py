@@ -122,17 +122,12 @@ class Sampler:
     def _others(self, node: Node, rows: Rows, drawn: Draws, at: tuple[int, int]) -> Rows | Separate:
         """Draw what is not named among a node's inputs."""
         swap = self._swap(f"{node.id} other", len(rows), at)
-
-        def anyone(name: str) -> Rows:
-            found = (uniform(*at, f"{node.id} {name}", len(rows)) * self.n).astype(np.int64)
-            return np.where(swap, found, rows)
-
         if node.other == EXACT:
             return rows
         if node.other.startswith(SAME_AS):
             of = node.other.removeprefix(SAME_AS)
             if of not in drawn.other:  # a version of the hypothesis in which that has no inputs
-                return (uniform(*at, f"{of} other", len(rows)) * self.n).astype(np.int64)
+                return self._anyone(f"{of} other", len(rows), at)
             found = drawn.other[of]
             if isinstance(found, dict):
                 raise BadInput(f"The node {node.id} is drawn {node.other}.", "That has several.")
@@ -140,8 +135,16 @@ class Sampler:
         if node.other == SEPARATE:
             slots = slots_of(node)
             keys = [(str(t), slot) for t in self._read_by(node) for slot in slots]
-            return {key: anyone(f"{key[0]} {key[1]}") for key in [*keys, (MASKED, "")]}
-        return anyone("other")
+            parts = [*keys, (MASKED, "")]
+            return {
+                key: np.where(swap, self._anyone(f"{node.id} {' '.join(key)}", len(rows), at), rows)
+                for key in parts
+            }
+        return np.where(swap, self._anyone(f"{node.id} other", len(rows), at), rows)
+
+    def _anyone(self, name: str, n: int, at: tuple[int, int]) -> Rows:
+        """Draw any inputs, uniformly."""
+        return (uniform(*at, name, n) * self.n).astype(np.int64)
 
     def _read_by(self, node: Node) -> Sequence[Term]:
         """Return the terms that a node with children may read."""
