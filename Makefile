@@ -29,7 +29,7 @@ check: $(READY)
 	$(PY) -m tests.sizes
 
 test: $(READY)
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 browser: $(READY)
 	$(PY) -m pytest -m browser

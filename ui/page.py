@@ -21,7 +21,6 @@ from interp.store import Record, State
 from ui import beside, circuits, form, hypothesis, parts, state
 from ui.resources import store
 
-_MOST_BESIDE = 3
 _INPUTS = ("model", "behavior", "pairs", "n_pairs")
 """Fields that a question shares with the answer that led to it; with others it is a fresh one."""
 
@@ -309,19 +308,17 @@ def _figure(answer: Answer, main: NamedFigure, *, live: bool) -> None:
 
 
 def _others(answer: Answer, others: Sequence[NamedFigure], *, stacked: bool) -> None:
-    """Draw the other figures side by side: up to three, more of them two in a row.
+    """Draw the other figures two in a row where the window is wide.
 
     They stand one below the other where there is half the width; wide ones have a row each, first.
     """
     others = sorted(others, key=lambda named: not named.wide)
-    narrow = sum(not named.wide for named in others)
     columns: list[Any] = [st.container() for named in others if stacked or named.wide]
-    if not stacked and 0 < narrow <= _MOST_BESIDE:
-        columns += st.columns(narrow)
-    while len(columns) < len(others):
+    while len(columns) < len(others) - 1:
         columns += parts.halves(f"{answer.id}-{len(columns)}")
+    columns += [st.container()] * (len(others) - len(columns))
     chosen = None
-    for column, named in zip(columns, others, strict=False):
+    for column, named in zip(columns, others, strict=True):
         with column:
             chosen = parts.figure(named, key=f"done/{answer.id}/{named.name}") or chosen
     if chosen is not None:

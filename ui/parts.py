@@ -28,6 +28,8 @@ font-family:monospace;font-size:0.85rem">{chips}</div>"""
 _CHIP = """<span title="{hover}" style="border:1px solid rgba(127,127,127,.45);border-radius:4px;
 padding:1px 6px;{style}">{text}</span>"""
 _LABEL = """<span style="min-width:5.5rem;font-family:sans-serif;opacity:.7">{text}</span>"""
+_MOST_TEXTS = 4
+"""Texts below a figure that are shown at once."""
 _MISSING = "border-style:dashed;opacity:.6"
 _DIFFERS = "background:rgba(230,160,30,.35);font-weight:600"
 
@@ -162,12 +164,21 @@ def figure(named: NamedFigure, key: str) -> dict[str, Any] | None:
 
 
 def texts(labelled: Sequence[tuple[str, str]]) -> None:
-    """Draw plain texts beside their labels, each to be copied as it is; many scroll in a box."""
-    with st.container(height=300 if len(labelled) > 4 else "content", border=False, gap="xsmall"):
-        for label, text in labelled:
-            left, right = st.columns([1, 4])
-            left.caption(escape(label))
-            right.code(text, language=None, wrap_lines=True)
+    """Draw plain texts beside their labels, each to be copied as it is; of many the first ones."""
+    first, rest = labelled[:_MOST_TEXTS], labelled[_MOST_TEXTS:]
+    with st.container(gap="xsmall"):
+        for one in first:
+            _text(*one)
+    if rest:
+        with st.expander(f"{len(rest)} more"), st.container(gap="xsmall"):
+            for one in rest:
+                _text(*one)
+
+
+def _text(label: str, text: str) -> None:
+    left, right = st.columns([1, 3])
+    left.caption(escape(label))
+    right.code(text, language=None, wrap_lines=True)
 
 
 def data(figures: Sequence[NamedFigure], key: str) -> None:

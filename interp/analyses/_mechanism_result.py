@@ -199,6 +199,7 @@ def _detectors(result: Result) -> NamedFigure:
         f"inputs; grey: 5 to 95 % of random explanations of the same size."
         f"{' '.join([own * bool(len(result.sites)), *result.missing])}",
         dots(rows, title=f"AUROC for mechanism {result.explains}"),
+        wide=True,
     )
 
 
@@ -250,6 +251,7 @@ def _worst(result: Result) -> NamedFigure:
         figure,
         selectable=True,
         texts=tuple((f"#{ref}", one_input(result, int(ref))) for ref in result.shown),
+        wide=True,
     )
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from interp.explanations.hypothesis import Hypothesis
-from interp.explanations.words import sentence
-from interp.figures import ablation, estimates
+from interp.explanations.words import plain, sentence
+from interp.figures import ablation, estimates, labels
 from interp.figures.named import NamedFigure
 from interp.methods.scrubbing.candidates import KINDS
 from interp.methods.scrubbing.worth import FEWEST, Compared, score_of
@@ -137,7 +137,7 @@ class Result:
 
     def named(self, k: int) -> str:
         """Return what people read for a hypothesis: all different."""
-        return f"{k + 1}. {self.kinds[k]}: {self.hows[k]}"
+        return f"{k + 1}. {self.kinds[k]}: {plain(self.hows[k])}"
 
     def correlation(self, measure: str, subset: str) -> Score | Absent:
         """Return one of the correlations."""
@@ -305,7 +305,7 @@ def _listed(result: Result) -> NamedFigure:
         "by success": (success[rows], nothing, nothing),
     }
     figure = ablation.ways(
-        [result.named(k)[:70] for k in rows],
+        [labels.wrapped(result.named(k), 48, 2) for k in rows],
         series,
         titles=("rank, 0 lowest to 1 highest", "hypothesis"),
     )
@@ -317,6 +317,7 @@ def _listed(result: Result) -> NamedFigure:
         "are farthest apart: a high score that buys little, or the reverse.",
         figure,
         texts=tuple((result.named(k), in_words(result, k)) for k in rows),
+        wide=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from interp.explanations.hypothesis import (
@@ -14,8 +15,9 @@ from interp.explanations.hypothesis import (
     Near,
     Node,
 )
-from interp.explanations.terms import MASK, ROOT, STREAM, parse_terms
+from interp.explanations.terms import MASK, ROOT, STREAM, parse_term, parse_terms
 
+_TERM = re.compile(r"\b(a\d+\.h\d+|m\d+)\b")
 _SLOTS = {"q": "queries", "k": "keys", "v": "values"}
 _READ = {"prev": "the position before", "self": "its own position"}
 _WAY = {"direct": "direct", "mlps": "through MLPs", "any": "through any layers"}
@@ -55,6 +57,11 @@ def label(node: Node, above: Node | None = None) -> str:
     if above is None or above.site == ROOT:
         return own
     return f"{_terms(above, ' + ')} ← {own}" + (f" ({node.into})" if node.into else "")
+
+
+def plain(text: str) -> str:
+    """Name terms in a text as people read them: L1H0 for a1.h0, L2 MLP for m2."""
+    return _TERM.sub(lambda found: parse_term(found[0]).label, text)
 
 
 def summary(hypothesis: Hypothesis) -> str:

@@ -127,9 +127,12 @@ def test_a_link_is_the_first_thing_that_a_new_server_is_asked(browser: Any, tmp_
 
 
 def test_every_page_is_calm_and_the_server_has_no_torch(server: Server, browser: Any) -> None:
+    page = open_page(browser, server.url)
     for path in PAGES:
-        page = open_page(browser, server.url + path)
-        page.wait_for_timeout(1500)
+        page.goto(server.url + path)
+        page.wait_for_selector("h1", timeout=30_000)
+        page.wait_for_selector('[data-testid="stStatusWidget"]', state="detached")
+        page.wait_for_timeout(500)
         for width in (1440, 1024):
             page.set_viewport_size({"width": width, "height": 900})
             page.wait_for_timeout(300)
@@ -138,7 +141,7 @@ def test_every_page_is_calm_and_the_server_has_no_torch(server: Server, browser:
             assert "Traceback" not in text
             overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             assert overflow <= 0, f"{path} is wider than {width}"
-        page.context.close()
+    page.context.close()
     assert server.process is not None
     assert "libtorch" not in maps(server.process.pid)
 

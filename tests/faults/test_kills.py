@@ -74,12 +74,13 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
         stdout.close()
 
 
-def test_killed_at_eighteen_random_steps(store: Store, crash: Crash, tmp_path: Path) -> None:
+@pytest.mark.parametrize("records", [3, pytest.param(9, marks=pytest.mark.slow)])
+def test_killed_at_random_steps(store: Store, crash: Crash, tmp_path: Path, records: int) -> None:
     alone = open_at(tmp_path / "alone")
     unbroken = run(alone, SWEEP).result
     alone.close()
     rng, kills = random.Random(7), 0
-    for i in range(9):
+    for i in range(records):
         record = submit(store, SWEEP, again=True)
         steps = sorted(rng.sample(range(1, STEPS), 2))
         kept: list[float] = []
@@ -101,7 +102,7 @@ def test_killed_at_eighteen_random_steps(store: Store, crash: Crash, tmp_path: P
         outcomes = ["worker died", "worker died", "done"]
         assert [outcome for _, outcome in store.records.attempts(record)] == outcomes
         assert store.records.partial(record) is None
-    assert kills == 18
+    assert kills == 2 * records
 
 
 def test_after_three_crashes_a_record_is_lost_and_the_others_go_on(
