@@ -141,7 +141,7 @@ def test_columns_and_groups_are_chosen_in_the_panel() -> None:
     group(app, "features").select("column:count").run()
     assert "L1H0 and L2H0 together, direct to the logits, matter only through" in words(app)
     equal = sum(dict(population("paren-strings", 1000, "paren-balancer").features)["count"])
-    assert f"**count (as many ( as ))**: true on {equal} of 1,000 inputs, as on" in words(app)
+    assert f"**count** (as many ( as )): true on {equal} of 1,000 inputs, as on" in words(app)
     press(app, "claim/done")
     made = given(app)
     assert made.graph.children[0].site == "a1.h0+a2.h0"
