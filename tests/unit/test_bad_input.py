@@ -198,6 +198,20 @@ def test_is_refused_with_a_sentence(
         interp.submit(spec if isinstance(spec, dict) else interp.parse(spec))
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One data folder for all: a refused question leaves nothing in it."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Set the data folder in the environment."""
+    monkeypatch.setenv("BECAUSE_HOME", str(folder))
+    monkeypatch.delenv("BECAUSE_STORE_URL", raising=False)
+    return folder
+
+
 @every_case
 def test_is_one_line_and_exit_code_2_on_the_command_line(
     spec: dict[str, Any] | str,
