@@ -28,6 +28,7 @@ _LONG = (
     f"{_PATCHING}?model=paren-balancer&behavior=paren-near-misses&n_pairs=1000&site=z_pos"
     "&precision=screened"
 )
+_SCRUBBED = "/causal_scrubbing?n_inputs=5000&draws=40&nulls=100"
 _PAGES = {
     "home": "/",
     "models": "/models",
@@ -96,16 +97,17 @@ def ledger() -> None:
 
 
 def _states(browser: Any, url: str, width: int) -> None:
-    """Take one question through running and cancelled, and one to failed."""
-    page = _open(browser, f"{url}{_LONG}&seed={width}", width)
-    page.get_by_role("button", name="Run", exact=True).or_(
-        page.get_by_role("button", name="Retry", exact=True)
-    ).click()
-    page.get_by_text(re.compile(r"^[1-6]\d% computed")).first.wait_for(timeout=90_000)
-    _shoot(page, f"patching-running-{width}", close=False)
-    page.get_by_role("button", name="Cancel", exact=True).click()
-    page.get_by_text("Stopped by a person").wait_for(timeout=30_000)
-    _shoot(page, f"patching-cancelled-{width}")
+    """Take two questions through running and cancelled, and one to failed."""
+    for name, path in {"patching": _LONG, "causal-scrubbing": _SCRUBBED}.items():
+        page = _open(browser, f"{url}{path}&seed={width}", width)
+        page.get_by_role("button", name="Run", exact=True).or_(
+            page.get_by_role("button", name="Retry", exact=True)
+        ).click()
+        page.get_by_text(re.compile(r"^[1-6]\d% computed")).first.wait_for(timeout=90_000)
+        _shoot(page, f"{name}-running-{width}", close=False)
+        page.get_by_role("button", name="Cancel", exact=True).click()
+        page.get_by_text("Stopped by a person").wait_for(timeout=30_000)
+        _shoot(page, f"{name}-cancelled-{width}")
     page = _open(browser, url + _NO_GAP, width)
     page.get_by_role("button", name="Run", exact=True).or_(
         page.get_by_role("button", name="Retry", exact=True)
