@@ -18,7 +18,9 @@ Chip = tuple[str, str]
 def of_node(editor: Editor, node: Node) -> list[Chip]:
     """Say how many inputs may stand for another at a node."""
     if node.agree == EXACT:
-        return [("nothing is exchanged", "gray")] if node.site != ROOT else []
+        said = "its input is exchanged, but for what is named below" if node.children else ""
+        said = said if node.other != EXACT else ""
+        return [(said or "nothing is exchanged", "gray")] if node.site != ROOT else []
     if node.agree == ANY:
         return [("any input", "gray")]
     if isinstance(node.agree, Near):

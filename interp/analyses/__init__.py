@@ -64,4 +64,17 @@ def _said(analysis: Analysis[Any, Any], error: ValidationError) -> BadInput:
         return UnknownName.of(f"field of {analysis.kind}", where, analysis.spec.model_fields)
     given = str(first.get("input"))
     shown = given if len(given) <= 80 else given[:79] + "…"
-    return BadInput(f"The field {where!r} of {analysis.kind} was {shown!r}.", f"{first['msg']}.")
+    field = analysis.spec.model_fields.get(where)
+    called = f" ({field.title})" if field is not None and field.title else ""
+    return BadInput(
+        f"The field {where!r} of {analysis.kind}{called} was {shown!r}.",
+        f"{first['msg']}.",
+        _range(analysis, where),
+    )
+
+
+def _range(analysis: Analysis[Any, Any], field: str) -> str:
+    """Say which numbers a field takes, if it takes numbers between two."""
+    known = analysis.spec.model_json_schema()["properties"].get(field, {})
+    low, high = known.get("minimum"), known.get("maximum")
+    return "" if low is None or high is None else f"Choose {low:,} to {high:,}."

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from interp.analyses._fields import MORE, Kind, ModelName, Seed, Whole
 from interp.analyses._record import Spec
 from interp.behaviors import Behavior
-from interp.behaviors.populations import for_model, population, token_names
+from interp.behaviors.populations import for_model, most, population, token_names
 from interp.errors import BadInput
 from interp.explanations.checks import check
 from interp.explanations.circuits import Circuit, to_hypothesis
@@ -23,7 +23,7 @@ from interp.methods.scrubbing.inputs import Inputs
 from interp.models import catalogue
 
 PRESET = "preset:"
-MOST_INPUTS = 10_000
+MOST_INPUTS, USUAL_INPUTS = 10_000, 2000
 
 
 def _canonical(value: Any) -> Any:
@@ -59,7 +59,7 @@ class OfHypothesis(OfPopulation):
     """A question about a hypothesis: of which model, on which inputs."""
 
     n_inputs: Whole = Field(
-        default=2000,
+        default=USUAL_INPUTS,
         ge=20,
         le=MOST_INPUTS,
         title="Inputs",
@@ -111,10 +111,12 @@ def of_circuit(circuit: Circuit, model: str) -> dict[str, Any]:
             "No inputs are known for this model.",
             "Choose a model that has some: a bundled one, or GPT-2.",
         )
+    behavior = circuit.behavior if circuit.behavior in about else about[0]
     return {
         "kind": "causal_scrubbing",
         "model": model,
-        "behavior": circuit.behavior if circuit.behavior in about else about[0],
+        "behavior": behavior,
+        "n_inputs": min(USUAL_INPUTS, most(behavior, model)),
         "hypothesis": claimed.canonical,
     }
 

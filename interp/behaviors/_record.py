@@ -76,13 +76,18 @@ class Behavior:
         Args:
             features: Values of the features on both; those of the clean inputs alone do not fit.
         """
+        every = self.clean + self.corrupted
+        # A copy of an input that is searched is not kept from searches.
+        half: dict[tuple[int, ...], bool] = {}
+        for ids, out in zip(every, self.held_out * 2, strict=bool(self.held_out)):
+            half.setdefault(ids, out)
         return replace(
             self,
-            clean=self.clean + self.corrupted,
+            clean=every,
             corrupted=(),
             answers=self.answers + self.foils,
             foils=self.foils + self.answers,
-            held_out=self.held_out * 2,
+            held_out=tuple(half[ids] for ids in every) if self.held_out else (),
             clusters=self.clusters * 2,
             features=features,
         )

@@ -93,6 +93,17 @@ def population(name: str, n: int, model: str) -> Behavior:
     return _drawn(name, n, info)
 
 
+def most(name: str, model: str) -> int:
+    """Return how many inputs a population makes at most, or pairs a behavior that serves as one.
+
+    Raises:
+        UnknownName: There is no such population and no such behavior.
+        BadInput: It is made for another model.
+    """
+    found = _find(name, catalogue.info(model))
+    return len(all_pairs(name, model).pairs) if found is None else found.most
+
+
 def token_names(name: str, model: str) -> dict[str, int]:
     """Return the constants for expressions over a population: the name, and the token id.
 

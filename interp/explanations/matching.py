@@ -36,7 +36,7 @@ EXPRESSIONS: Final[Mapping[str, str]] = {
     "letter_after_the_earlier_copy": "tok_after_prev_occurrence(-1)",
 }
 """Expressions for columns of these names, where they make the same classes."""
-_WITHOUT: Final = "without what tells the answer"
+_WITHOUT: Final = "without what tells the answer alone"
 
 
 @dataclass(frozen=True)

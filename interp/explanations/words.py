@@ -119,7 +119,7 @@ def _claim(node: Node) -> str:
     several = len(parse_terms(node.site)) > 1 and node.attn_term is None
     may, matters = ("may", "matter") if several else ("may", "matters")
     if node.agree == EXACT:
-        return f"{matters} in full"
+        return f"{matters} " + ("through what is named below it" if _opened(node) else "in full")
     if node.agree == ANY:
         return f"{may} come from any input"
     if isinstance(node.agree, Near):
@@ -128,6 +128,11 @@ def _claim(node: Node) -> str:
             f"{node.agree.k} inputs nearest by it {_is(node.agree.k)} as good"
         )
     return f"{matters} only through {_agreed(node)}"
+
+
+def _opened(node: Node) -> bool:
+    """Whether a node's input is exchanged but for the parts that its children name."""
+    return bool(node.children) and node.other != EXACT
 
 
 def _agreed(node: Node) -> str:

@@ -1015,7 +1015,8 @@ SENTENCES: dict[str, tuple[Node, Node | None]] = {
         Node(site="a1.h0", agree="exact", other="exact", children=(KEYS,)),
         ROOT,
     ),
-    "L1H0, direct to the logits, matters in full. What else it reads comes from the input drawn "
+    "L1H0, direct to the logits, matters through what is named below it. What else it reads comes "
+    "from the input drawn "
     "for logits.": (
         Node(site="a1.h0", agree="exact", other="same_as:logits", children=(KEYS,)),
         ROOT,

@@ -98,14 +98,14 @@ def test_roles_go_with_the_components_that_have_them() -> None:
         "1a",
         "1b",
         "Swapped roles",
-        "1a without what tells the answer",
-        "1b without what tells the answer",
-        "Swapped roles without what tells the answer",
+        "1a without what tells the answer alone",
+        "1b without what tells the answer alone",
+        "Swapped roles without what tells the answer alone",
     ]
     named = agrees(found["Role-matched 1b"])
     assert named == {"a1.h1": "horizon_test", "m1": "counts_and_start", "m2": "balanced"}
     assert agrees(found["Role-matched 1a"])["m1"] == "equal_counts"
-    assert agrees(found["Swapped roles without what tells the answer"]) == {
+    assert agrees(found["Swapped roles without what tells the answer alone"]) == {
         "a1.h1": "counts_and_start",
         "m1": "horizon_test",
     }

@@ -385,8 +385,14 @@ def test_a_built_in_behavior_serves_by_its_clean_prompts(name: str, n: int, both
     assert behavior.clean == pairs.clean + (pairs.corrupted if both else ())
     assert behavior.answers == pairs.answers + (pairs.foils if both else ())
     assert behavior.foils == pairs.foils + (pairs.answers if both else ())
-    for part in ("held_out", "clusters"):
-        assert getattr(behavior, part) == getattr(pairs, part) * (1 + both)
+    assert behavior.clusters == pairs.clusters * (1 + both)
+    # Halves are those of the pairs, but for copies of an input that is in the other half.
+    moved = np.array(behavior.held_out) != np.array(pairs.held_out * (1 + both))
+    assert moved.mean() < 0.05
+    assert all(behavior.clean.count(behavior.clean[at]) > 1 for at in np.flatnonzero(moved))
+    halves = list(zip(behavior.clean, behavior.held_out, strict=True))
+    searched, kept = ({ids for ids, out in halves if out == wanted} for wanted in (False, True))
+    assert searched.isdisjoint(kept)
     named = dict(behavior.features)
     assert len(named) == len(behavior.features)
     for said, values in pairs.features:

@@ -67,15 +67,17 @@ class Classes:
         return float(-(p * np.log2(p)).sum()) + 0.0
 
 
-def nearest(values: Shaped[np.ndarray, "input"], rows: Rows, u: Uniform, k: int) -> Rows:
-    """Draw for each row one of the ``k`` inputs whose values are nearest by rank.
+def nearest(
+    values: Shaped[np.ndarray, "input"], asked: Shaped[np.ndarray, "entry"], u: Uniform, k: int
+) -> Rows:
+    """Draw for each asked value one of the ``k`` inputs whose values are nearest by rank.
 
     Inputs of the same value come first, all of them where there are more than ``k``.
     """
     order = np.argsort(values, kind="stable")
     ranked = values[order]
-    first = np.searchsorted(ranked, values[rows], side="left")
-    equal = np.searchsorted(ranked, values[rows], side="right") - first
+    first = np.searchsorted(ranked, asked, side="left")
+    equal = np.searchsorted(ranked, asked, side="right") - first
     n = np.maximum(equal, min(k, len(order)))
     start = np.clip(first - (n - equal) // 2, 0, len(order) - n)
     return order[start + (u * n).astype(np.int64)]

@@ -114,7 +114,8 @@ class Sampler:
         u = uniform(*at, f"pool {tag}" if tag else node.id, len(above))
         most = node.pool if isinstance(node.pool, int) else None
         if isinstance(node.agree, Near):
-            return nearest(self.values[node.agree.near], above, u, node.agree.k)
+            values = self.values[node.agree.near]
+            return nearest(values, values[above], u, node.agree.k)
         if node.agree == ANY:
             return (u * min(self.n, most or self.n)).astype(np.int64)
         return self.classes[node.id].draw(above, u, most)

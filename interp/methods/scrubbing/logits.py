@@ -30,5 +30,8 @@ def differences(logits: Logits, labels: Outputs, foils: Outputs) -> Float[np.nda
 def divergences(model: Logits, scrubbed: Logits) -> Float[np.ndarray, "entry"]:
     """Return KL(model ‖ scrubbed) in nats."""
     ours, theirs = log_softmax(model), log_softmax(scrubbed)
-    found: np.ndarray = (np.exp(ours) * (ours - theirs)).sum(-1)
+    with np.errstate(invalid="ignore"):
+        # Where the model's probability is 0, so is the summand.
+        summands = np.where(np.isneginf(ours), 0.0, np.exp(ours) * (ours - theirs))
+    found: np.ndarray = summands.sum(-1)
     return np.maximum(found, 0.0)

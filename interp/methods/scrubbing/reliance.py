@@ -40,6 +40,8 @@ TWIN = "shuffled_"
 _TRIES = 100
 _DRAWS, _NULLS = 0.3, 0.7
 """Shares of the run that the estimate and the nulls take."""
+_ROUNDING = 1e-9
+"""Nats, or share of what an empty hypothesis costs, below which a divergence is rounding."""
 _REGULAR = 1e-3
 """What is added to a covariance, of its mean variance."""
 
@@ -251,13 +253,13 @@ class _Bench:
         floor = self.empty.divergence
         found: dict[str, int | PerRef] = {
             "draws": len(self.main.single),
-            "reliance": 1 - _ratio(self.main.divergence, floor),
+            "reliance": 1 - ratio(self.main.divergence, floor),
         }
         if len(self.main.single) > 1:
             sd = np.stack(self.main.single).std(0, ddof=1)
-            found["sd"] = _ratio(sd, floor)
+            found["sd"] = ratio(sd, floor)
         if self.off:
-            found["need"] = _ratio(self.off.divergence, floor)
+            found["need"] = ratio(self.off.divergence, floor)
         return found
 
     def nulls(self) -> Iterator[tuple[tuple[float, float], bool, float]]:
@@ -270,7 +272,7 @@ class _Bench:
             mean = _Mean(scrubber, self.own)
             for replicate in range(self.amount.draws):
                 mean.add(self.labelled.rows, self.amount.seed, replicate)
-            return auroc(sign * _ratio(mean.divergence, floor), which)
+            return auroc(sign * ratio(mean.divergence, floor), which)
 
         for k in range(self.amount.nulls):
             pair = separates(self._others[k], -1), separates(self._others_off[k], 1)
@@ -350,7 +352,11 @@ def mahalanobis(
     return np.einsum("ij,ij->i", away, np.linalg.solve(spread, away.T).T)
 
 
-def _ratio(one: PerRef, other: PerRef) -> PerRef:
-    """Divide; where both are 0, nothing changes either way: 0."""
+def ratio(one: PerRef, other: PerRef) -> PerRef:
+    """Divide divergences; where both are 0, nothing changes either way: 0.
+
+    What is within rounding of 0 is 0: else rounding alone would rank inputs.
+    """
+    one = np.where(one < _ROUNDING * np.maximum(other, 1.0), 0.0, one)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(one / other, nan=0.0, posinf=np.inf)

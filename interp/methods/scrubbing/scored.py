@@ -21,6 +21,7 @@ from interp.methods.scrubbing.adversarial.outside import answers
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.logits import divergences, log_softmax, losses
 from interp.methods.scrubbing.measure import References, measured
+from interp.methods.scrubbing.reliance import ratio
 from interp.methods.scrubbing.separation import auroc, interval
 from interp.methods.scrubbing.tree import Scrubber, cache_of
 from interp.models.load import LoadedModel
@@ -237,10 +238,7 @@ class Distinctions:
 
     def reliance(self, k: int) -> Float[np.ndarray, "judged"]:
         """Return the reliance of each judged input on a hypothesis."""
-        lost = self._lost(self._scrubbers[k])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # Where both are 0, nothing changes either way.
-            return 1 - np.nan_to_num(lost / self._nothing, nan=0.0, posinf=np.inf)
+        return 1 - ratio(self._lost(self._scrubbers[k]), self._nothing)
 
     def of(self, k: int) -> Success:
         """Return the AUROC: how often an input of the first mechanism relies on it more.

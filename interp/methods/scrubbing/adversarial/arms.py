@@ -124,12 +124,14 @@ class Tally:
         wrong: Whether the model erred, query by query.
         counts: Whether a query counts for the share of errors.
         group: Family or start of each.
+        start: The population input that each was made of.
         points: Queries at the end of each batch.
     """
 
     wrong: list[bool] = field(default_factory=list)
     counts: list[bool] = field(default_factory=list)
     group: list[int] = field(default_factory=list)
+    start: list[int] = field(default_factory=list)
     points: list[int] = field(default_factory=list)
 
     def add(self, batch: Batch, wrong: Bool[np.ndarray, "text"]) -> None:
@@ -137,6 +139,7 @@ class Tally:
         self.wrong += wrong.tolist()
         self.counts += [batch.fresh] * len(wrong)
         self.group += batch.group.tolist()
+        self.start += batch.bodies.start.tolist()
         self.points.append(len(self.wrong))
 
 
@@ -188,13 +191,16 @@ class Arm:
 
 
 def arm_of(name: str, tally: Tally, families: tuple[str, ...] = (), chosen: int = ALL) -> Arm:
-    """Sum up a tally; without families its groups are starts, whose inputs are not independent."""
+    """Sum up a tally. Inputs that were made of one start are not independent.
+
+    Without families the groups are the starts of searches.
+    """
     wrong, counts = np.array(tally.wrong, bool), np.array(tally.counts, bool)
     group, n = np.array(tally.group, np.int64), len(families)
     first = int(wrong.argmax()) + 1 if wrong.any() else 0
     counted, errors = int(counts.sum()), int(wrong[counts].sum())
-    clusters = np.bincount(group[counts]), np.bincount(group[counts], wrong[counts])
-    alone = bool(families)
+    start = np.array(tally.start, np.int64) if families else group
+    alike = np.bincount(start[counts]), np.bincount(start[counts], wrong[counts])
     points = np.array(tally.points, np.int64)
     return Arm(
         name=name,
@@ -203,7 +209,7 @@ def arm_of(name: str, tally: Tally, families: tuple[str, ...] = (), chosen: int 
         errors=int(wrong.sum()),
         counted=counted,
         wrong=errors,
-        worth=float(counted) if alone else independent(clusters[1], clusters[0]),
+        worth=independent(alike[1], alike[0]),
         first=first,
         points=points,
         found=np.cumsum(wrong)[points - 1].astype(float) if len(points) else np.zeros(0),

@@ -16,7 +16,6 @@ from interp.methods.scrubbing.adversarial.arms import Arm, Batch, Making, Tally,
 from interp.methods.scrubbing.adversarial.atoms import Atoms, atoms_of, random_atoms
 from interp.methods.scrubbing.adversarial.claims import claim_only, exchanges, excluded_only
 from interp.methods.scrubbing.adversarial.climb import (
-    DRAWS,
     FRESH,
     Ends,
     Looked,
@@ -117,8 +116,8 @@ class Attack:
     def run(self) -> Generator[tuple[float, Found], None, None]:
         """Ask batch by batch, all arms in turn; yield the share that is done and what is known.
 
-        Cost: one forward pass a query and arm, and for searches ``DRAWS`` evaluations of the
-        hypothesis besides.
+        Cost: one forward pass a query and arm, and for searches ``climb.DRAWS`` evaluations
+        of the hypothesis besides.
         """
         everyone = [*self.running, *self.nulls]
         total = len(everyone) * self.plan.budget
@@ -282,7 +281,7 @@ class Attack:
         n = min(ORDINARY, len(self.ground.drawn))
         drawn = self.ground.drawn.at(np.arange(n))
         plain = Ends(drawn, np.zeros(n), np.ones(n))
-        usual = again(outside, measure, plain, seed=self._seed(k, fresh=True), draws=DRAWS)
+        usual = again(outside, measure, plain, seed=self._seed(k, fresh=True), draws=FRESH)
         right = self.ground.answers(ends.bodies)
         said = fresh.logits.argmax(1)
         return Search(

@@ -144,7 +144,7 @@ class Violations:
             step = tried.at(nearer)
             ids = np.where(moved[:, None], step.ids, now.ids)
             lengths = np.where(moved, step.lengths, now.lengths)
-            now, before = Bodies(ids, lengths).at(~there), before[~there]
+            now, before = Bodies(ids, lengths, now.start).at(~there), before[~there]
         return Bodies.joined(done)
 
     def _judged(

@@ -77,7 +77,8 @@ class Ground:
         moves = Moves(alphabet, int(in_pool.min()), int(in_pool.max()), step)
         columns = POPULATIONS[name].features if name in POPULATIONS else {}
         fits = (lengths >= in_pool.min()) & (lengths <= in_pool.max())
-        own = Bodies(held[fits, : int(in_pool.max())], lengths[fits])
+        width, n = int(in_pool.max()), int(fits.sum())
+        own = Bodies(held[fits, :width], lengths[fits], np.arange(n))
         found = cls(info, pool, own, before, behind, moves, truth, columns)
         right = found.answers(own.at(np.arange(len(own))[-len(pool) :]))
         if (right != pool.labels).any():

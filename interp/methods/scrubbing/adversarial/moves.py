@@ -24,21 +24,24 @@ class Bodies:
     Attributes:
         ids: Token ids, padded at the end with -1.
         lengths: Tokens of each.
+        start: Number of the population input that each was made of: those of one are alike.
     """
 
     ids: Int[np.ndarray, "text pos"]
     lengths: Int[np.ndarray, "text"]
+    start: Int[np.ndarray, "text"]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def at(self, rows: np.ndarray) -> Bodies:
         """Return some of them, by number or by mark."""
-        return Bodies(self.ids[rows], self.lengths[rows])
+        return Bodies(self.ids[rows], self.lengths[rows], self.start[rows])
 
     def repeated(self, times: int) -> Bodies:
         """Return each so many times, one after another."""
-        return Bodies(self.ids.repeat(times, 0), self.lengths.repeat(times))
+        parts = self.lengths.repeat(times), self.start.repeat(times)
+        return Bodies(self.ids.repeat(times, 0), *parts)
 
     def keys(self) -> list[bytes]:
         """Return what tells each from the others."""
@@ -47,8 +50,8 @@ class Bodies:
     @classmethod
     def joined(cls, parts: Sequence[Bodies]) -> Bodies:
         """Put several behind each other."""
-        ids, lengths = [one.ids for one in parts], [one.lengths for one in parts]
-        return cls(np.concatenate(ids), np.concatenate(lengths))
+        columns = zip(*((one.ids, one.lengths, one.start) for one in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,7 @@ class Moves:
             rows = np.flatnonzero(kind == number)
             if len(rows):
                 ids[rows], lengths[rows] = do(ids[rows], lengths[rows], rng)
-        return Bodies(ids, lengths), kind
+        return Bodies(ids, lengths, bodies.start), kind
 
     def _replaced(
         self, ids: Places, lengths: PerText, rng: np.random.Generator

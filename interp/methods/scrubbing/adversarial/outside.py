@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import expressions
@@ -23,7 +23,7 @@ from interp.explanations.hypothesis import Hypothesis, Near, Node, Rewrite
 from interp.explanations.terms import Term
 from interp.methods.scrubbing.adversarial.ground import Ground, bin_edges
 from interp.methods.scrubbing.adversarial.moves import Bodies
-from interp.methods.scrubbing.classes import Classes, Rows, uniform
+from interp.methods.scrubbing.classes import Classes, Rows, nearest, uniform
 from interp.methods.scrubbing.draws import Sampler
 from interp.methods.scrubbing.inputs import Inputs, Values
 from interp.methods.scrubbing.tree import Scrubber, cache_of
@@ -147,24 +147,14 @@ class _PoolSampler(Sampler):
         if isinstance(node.agree, Near):
             tag = f"pool {node.pool}" if isinstance(node.pool, str) else node.id
             u = uniform(*at, tag, len(above))
-            return _nearest(self.values[node.agree.near], above, u, self.n, node.agree.k)
+            values = self.values[node.agree.near]
+            return nearest(values[: self.n], values[above], u, node.agree.k)
         if node.id not in self.classes:
             return super()._agreeing(node, above, at)
         there = self.classes[node.id].sizes[above] > 0
         # Rows that nobody agrees with still use up their random number.
         stand_in = np.where(there, above, 0)
         return np.where(there, super()._agreeing(node, stand_in, at), above)
-
-
-def _nearest(
-    values: Shaped[np.ndarray, "input"], rows: Rows, u: Float[np.ndarray, "entry"], n: int, k: int
-) -> Rows:
-    """Draw one of the ``k`` inputs of the first ``n`` whose values are nearest by rank."""
-    order = np.argsort(values[:n], kind="stable")
-    place = np.searchsorted(values[order], values[rows])
-    place[rows < n] = np.argsort(order)[rows[rows < n]]
-    k = min(k, n)
-    return order[np.clip(place - k // 2, 0, n - k) + (u * k).astype(np.int64)]
 
 
 class _PoolScrubber(Scrubber):

@@ -2,7 +2,7 @@
 
 Source: Wilson (1927) for a share; Donner and Zou (2012), "Closed-form confidence intervals for
 functions of the normal mean and standard deviation", for the ratio of two shares from the intervals
-of both. Searches ask many inputs that come from one start: their number is divided by the design
+of both. Edits and searches make many inputs of one start: their number is divided by the design
 effect of Kish (1965).
 """
 
@@ -31,6 +31,8 @@ def independent(errors: ArrayLike, asked: ArrayLike) -> float:
     wrong, size = np.asarray(errors, float), np.asarray(asked, float)
     wrong, size = wrong[size > 0], size[size > 0]
     n, clusters = float(size.sum()), len(size)
+    if clusters == n:
+        return n
     p = float(wrong.sum()) / n if n else 0.0
     if clusters < 2 or not 0 < p < 1:
         return float(clusters)
