@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import streamlit as st
 
 from interp import expressions
+from interp.behaviors.populations import meaning
 from interp.errors import BadInput, InterpError
 from interp.explanations.hypothesis import NAME, Feature
 from interp.methods.scrubbing import preview
@@ -33,6 +34,7 @@ _EXAMPLES = ("long", "length() > 12"), ("equal_counts", "count(OPEN) == count(CL
 _HERE = "feature"
 """Where a refusal of what this panel says is told."""
 _TYPED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_COLUMN = re.compile(r"column\(\"(.+)\"\)")
 _MOST_GROUPS = 4
 
 
@@ -62,6 +64,10 @@ def _row(editor: Editor, name: str, feature: Feature) -> None:
         f":gray-badge[{_DTYPES[feature.dtype]}{bins}]",
         width="content",
     )
+    given = _COLUMN.fullmatch(feature.expr)
+    said = meaning(editor.population, given[1]) if given else ""
+    if said:
+        row.caption(parts.escape(said), width="content")
     row = row.container(horizontal=True, gap="small", vertical_alignment="center", width="content")
     here = editor.written == name
     row.button(
@@ -123,7 +129,9 @@ def _panel(editor: Editor, name: str) -> None:
         text = str(_get(editor, "expr") or "")
         _candidates(editor, name, text)
         found = _previewed(editor, name, text)
-        ready = found is not None and bool(NAME.fullmatch(str(_get(editor, "name") or "")))
+        called = str(_get(editor, "name") or "")
+        taken = called != name and called in editor.hypothesis.features
+        ready = found is not None and bool(NAME.fullmatch(called)) and not taken
         if found is not None:
             with st.expander("More", expanded=bool(_get(editor, "dtype") or _get(editor, "bins"))):
                 _kind(editor, found)
@@ -139,7 +147,8 @@ def _panel(editor: Editor, name: str) -> None:
         key = f"{editor.kind}/feature/cancel"
         row.button("Cancel", key=key, on_click=editor.write, args=(None,))
         if found is not None and not ready:
-            st.caption("Give it a name of letters, digits and \\_.")
+            how = "Give it a name of letters, digits and \\_."
+            st.caption("Another feature has this name." if taken else how)
         if not name and editor.open[0] == "add":
             st.caption("The new claim above stays as it is; once added, this is chosen in it.")
         hypothesis_chips.refused(editor, _HERE)

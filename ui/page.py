@@ -170,7 +170,8 @@ def _run_button(kind: str, ready: list[Prepared], records: list[Record | None]) 
         width="stretch",
     )
     if left:
-        note.caption(" · ".join(_estimate(one) for one in left))
+        anew = " · It begins anew" if tried else ""
+        note.caption(" · ".join(_estimate(one) for one in left) + anew)
     elif all(at == State.DONE for at in states):
         note.caption("Answered below. Change the question to ask another.")
     else:

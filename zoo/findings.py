@@ -38,14 +38,17 @@ from interp.analyses._worth_result import (
 from interp.analyses._worth_words import sign, verdict
 from interp.behaviors.populations import population, token_names
 from interp.explanations.hypothesis import SEPARATE, SHARED, Hypothesis
+from interp.explanations.matching import WITHOUT
 from interp.explanations.presets import presets
 from interp.methods.scrubbing.anchors import empty
+from interp.methods.scrubbing.budget import budget
 from interp.methods.scrubbing.candidates import MORE, WRONG
 from interp.methods.scrubbing.found import Found
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.intervals import of_mean
 from interp.methods.scrubbing.nulls import rank
 from interp.methods.scrubbing.run import Amount, test
+from interp.models.info import ModelInfo
 from interp.models.load import LoadedModel, load
 from interp.scores import Interval
 from zoo._findings_text import WRITE_UP
@@ -86,7 +89,7 @@ def table(name: str) -> str:
     which = np.ones(len(inputs), bool)
     rows: list[str] = []
     found = None
-    for said, hypothesis in _claims(model):
+    for said, hypothesis in _told_and_untold(model, inputs):
         nulls = _nulls(hypothesis)
         bare = hypothesis.model_copy(update={"model": "", "behavior": ""})
         *_, (_, found) = test(model, bare, inputs, which, Amount(DRAWS, nulls, 0))
@@ -105,6 +108,24 @@ def table(name: str) -> str:
         "|---|---|---|---|---|---|---|---|\n"
     )
     return head + "\n".join(rows) + "\n"
+
+
+def _told_and_untold(model: LoadedModel, inputs: Inputs) -> Iterator[tuple[str, Hypothesis]]:
+    """Yield the claims; where some still tell the answer jointly, also without those."""
+    for said, hypothesis in _claims(model):
+        yield said, hypothesis
+        rest = _untelling(hypothesis, inputs, model.info) if said.endswith(WITHOUT) else hypothesis
+        if rest is not hypothesis and rest.graph.children:
+            yield f"{said} or jointly", rest
+
+
+def _untelling(hypothesis: Hypothesis, inputs: Inputs, info: ModelInfo) -> Hypothesis:
+    """Leave out nodes until none determine the label, alone or jointly, few rather than many."""
+    while leaks := budget(hypothesis, inputs, info, DRAWS).leaks:
+        groups = Counter(group for leak in leaks for group in leak.groups)
+        for name in min(groups, key=lambda group: (len(group), -groups[group], group)):
+            hypothesis = hypothesis.replaced(name, None)
+    return hypothesis
 
 
 def _nulls(hypothesis: Hypothesis) -> int:
@@ -187,24 +208,25 @@ def correlated(runs: list[Run], measure: str) -> str:
 
 
 def extremes(run: Run) -> str:
-    """Return a table of the most misleading hypotheses and the best."""
+    """Return a table of the best hypotheses, and of those whose score misleads most."""
     result = run.result
     rows = [
         "| | hypothesis | loss recovered | KL, nats | bits | success |",
         "|---|---|---|---|---|---|",
     ]
     apart = result.ranks[0] - result.ranks[1]
-    high = [k for k in result.misleading if apart[k] > 0][:3]
-    low = [k for k in result.misleading if apart[k] < 0][:3]
+    above = result.share > result.constant_share
+    high = [k for k in result.misleading if apart[k] > 0 and above[k]][:3]
+    low = [k for k in result.misleading if apart[k] < 0 and not above[k]][:3]
     for said, some in (
         ("best", result.best[:3]),
-        ("high score, less success", high),
-        ("low score, more success", low),
+        ("above a constant guess, ranked lower by success", high),
+        ("below a constant guess, ranked higher by success", low),
     ):
         for k in some:
             ends = f"[{result.low[k]:.3f}, {result.high[k]:.3f}]"
             rows.append(
-                f"| {said} | {result.kinds[k]}: {result.hows[k]} | {result.share[k]:.1%} | "
+                f"| {said} | {result.named(k)} | {result.share[k]:.1%} | "
                 f"{result.kl[k]:.3f} | {result.bits[k]:.1f} | {result.success[k]:.3f} {ends} |"
             )
     return "\n".join(rows)

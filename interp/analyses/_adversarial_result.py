@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from interp.analyses import _few_draws
 from interp.explanations.terms import parse_term
 from interp.figures import adversarial as drawn
 from interp.figures.named import NamedFigure
@@ -20,7 +21,8 @@ from interp.scores import Absent, Anchor, Interval, Null, Score
 
 RARE = 0.05
 """Share of a null above which it is said that the null does as well."""
-_WILSON = "Wilson"
+_WILSON = "Wilson, inputs of one start as clusters"
+_COUNTS = "every query counts, nothing was chosen"
 _SHOWN = 6
 _TERM = re.compile(r"\b(?:a\d{1,4}\.h\d{1,4}|m\d{1,4})\b")
 _SHARE = "share of inputs on which the model errs (%)"
@@ -74,8 +76,8 @@ def _shares(result: Result) -> NamedFigure:
     caption = (
         f"Share of inputs on which the model errs, {result.budget:,} queries an arm, none asked "
         "twice. Arms of several families: on the half of the queries that did not choose the "
-        "family. Lines: 95 % (Wilson; inputs of one start of a search, or of one random "
-        "hypothesis, are not independent, which widens them). Ticks: single random hypotheses."
+        "family. Lines: 95 % (Wilson; inputs made of one start, or of one random hypothesis, are "
+        "not independent, which widens them). Ticks: single random hypotheses."
     )
     return NamedFigure(
         "shares",
@@ -274,11 +276,19 @@ def verdict(result: Result) -> str:
     family = f" ({own.families[own.chosen]})" if own.families and own.chosen >= 0 else ""
     parts = [
         f"Families from this hypothesis{family} make the model err on {_percent(own)} of "
-        f"{own.counted:,} fresh inputs; {_controls(result)}; minimal violations of the rule "
-        f"alone on {_percent(rule)}.",
+        f"{own.counted:,} fresh inputs{_on_choice(own)}; {_controls(result)}; minimal violations "
+        f"of the rule alone on {_percent(rule)}.",
         _conclusion(found),
     ]
     return " ".join([*parts, _searched(result)]).strip()
+
+
+def _on_choice(own: Arm) -> str:
+    """Say what the chosen family gave on the queries that chose it."""
+    if not own.families or own.chosen < 0 or not own.family_asked[own.chosen]:
+        return ""
+    wrong, asked = own.family_errors[own.chosen], own.family_asked[own.chosen]
+    return f" (where the family was chosen, on {wrong:,} of {asked:,})"
 
 
 def _controls(result: Result) -> str:
@@ -289,7 +299,7 @@ def _controls(result: Result) -> str:
         return plain
     return (
         f"{plain}, families from random hypotheses on {_number(float(np.median(found.null)))} % "
-        f"in the median (rank {_rank(found)} of {len(found.null) + 1})"
+        f"in the median ({_few_draws.rank_in_words(_rank(found), len(found.null) + 1)})"
     )
 
 
@@ -307,22 +317,29 @@ def _conclusion(found: Found) -> str:
     if not own.counted or not rule.counted or not (own.wrong or rule.wrong):
         return "That is too little to compare."
     value, low, high = yields.ratio((own.share, *own.interval), (rule.share, *rule.interval))
-    times = f"{_times(value)} [{_times(low)}, {_times(high)}] times as often"
+    if math.isfinite(value):
+        that = f"That is {value:.2g} [{low:.2g}, {high:.2g}] times as often"
+    else:
+        that = (
+            "The ratio to the rule alone has no estimate, as that found no error; it is at least "
+            f"{low:.2g} (95 %)"
+        )
     if low > 1 and found.determines:
         return (
-            f"That is {times}: the rule cut into the parts that the hypothesis names buys more "
+            f"{that}: the rule cut into the parts that the hypothesis names buys more "
             "than the rule as a whole. As these parts together say the right answer, nothing in "
             "this is owed to what is known of the model."
         )
     if low > 1:
-        return f"That is {times}: here the explanation buys more than knowing the task."
+        return f"{that}: here the explanation buys more than knowing the task."
     if high < 1:
-        return f"That is {times}: the explanation buys less than knowing the task."
-    return f"That is {times}: the explanation is not shown to buy anything over knowing the task."
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2g}" if math.isfinite(ratio) else "any number of"
+        return f"{that}: the explanation buys less than knowing the task."
+    if not math.isfinite(value):
+        return (
+            f"{that}: so few queries cannot tell whether the explanation buys anything over "
+            "knowing the task."
+        )
+    return f"{that}: the explanation is not shown to buy anything over knowing the task."
 
 
 def _searched(result: Result) -> str:
@@ -359,32 +376,42 @@ def scores(result: Result) -> list[Score]:
 
 
 def _score_of_families(found: Found) -> Score:
-    own, rule = found.arm(arms.FAMILIES), found.arm(arms.RULE)
-    chosen = own.chosen if own.families else -1
-    searched = own.share
-    if chosen >= 0 and own.family_asked[chosen]:
-        searched = float(own.family_errors[chosen] / own.family_asked[chosen])
-    constant = Anchor("the rule alone", rule.share) if rule.counted else Absent("never asked")
+    own = found.arm(arms.FAMILIES)
     null: Null | Absent = Absent(found.arm(arms.NULL).why_not or "too few were asked")
     if len(found.null):
-        low, median, high = np.quantile(found.null, (0.05, 0.5, 0.95)).tolist()
-        null = Null("families from random hypotheses", low, median, high, len(found.null))
+        null = _few_draws.null("families from random hypotheses", found.null, _rank(found))
+    chose = bool(own.families) and own.chosen >= 0
+    which = (
+        "the hypothesis' chosen family, on queries that did not choose it"
+        if chose
+        else "families of the hypothesis"
+    )
     return Score(
-        name="errors of the model, on inputs from families of the hypothesis",
-        value=searched,
+        name=f"errors of the model on inputs from {which}",
+        value=own.share,
         unit="share of inputs",
         n=own.counted,
         floor=Anchor("random inputs", found.arm(arms.RANDOM).share),
         ceiling=Anchor("every input", 1.0),
-        constant=constant,
+        constant=_no_guess(found.arm(arms.RULE)),
         null=null,
         interval=Interval(*own.interval, yields.LEVEL, _WILSON),
-        held_out=Anchor("queries that did not choose the family", own.share),
+        held_out=Absent(
+            "the value itself is on queries that did not choose the family" if chose else _COUNTS
+        ),
+    )
+
+
+def _no_guess(control: Arm) -> Absent:
+    """Say why there is no constant guess, and what the control is instead."""
+    return Absent(
+        f"no answer is guessed here; the control is {control.name}, {_percent(control)}"
+        if control.counted
+        else "no answer is guessed here"
     )
 
 
 def _score_of_search(result: Result, arm: Arm) -> Score:
-    climb = result.found.arm(arms.CLIMB)
     return Score(
         name=f"errors of the model, {result.named(arm.name)}",
         value=arm.share,
@@ -392,8 +419,8 @@ def _score_of_search(result: Result, arm: Arm) -> Score:
         n=arm.counted,
         floor=Anchor("random inputs", result.found.arm(arms.RANDOM).share),
         ceiling=Anchor("every input", 1.0),
-        constant=Anchor("uphill on the model's own answer", climb.share),
+        constant=_no_guess(result.found.arm(arms.CLIMB)),
         null=Absent("random hypotheses are tried by families alone"),
-        interval=Interval(*arm.interval, yields.LEVEL, f"{_WILSON}, starts as clusters"),
-        held_out=Absent("every query counts, nothing was chosen"),
+        interval=Interval(*arm.interval, yields.LEVEL, _WILSON),
+        held_out=Absent(_COUNTS),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp.figures import theme
-from interp.figures.detectors import Row, dots, separated
+from interp.figures.detectors import FEW, Row, dots, separated, spread
 from interp.figures.named import NamedFigure
 from interp.figures.tokens import token_rows
 from interp.methods.scrubbing.nulls import rank
@@ -21,12 +21,31 @@ PerRef = Float[np.ndarray, "ref"]
 WORST = 12
 """Inputs whose text is kept."""
 RELIANCE, NEED = "reliance on it", "need of it"
+UNMODELLED = "its features alone, no model"
+NEAR, LOSS, MARGIN, MARKED = (
+    "Mahalanobis distance at its sites",
+    "loss of the model",
+    "logit margin of the model",
+    "marker token",
+)
+_WORDED = {
+    RELIANCE: (f"high {RELIANCE}", f"high {RELIANCE}"),
+    NEED: (f"high {NEED}", f"high {NEED}"),
+    NEAR: (f"near in {NEAR}", f"far in {NEAR}"),
+    LOSS: (f"low {LOSS}", f"high {LOSS}"),
+    MARGIN: (f"large {MARGIN}", f"small {MARGIN}"),
+    MARKED: (f"no {MARKED}", MARKED),
+}
+"""What speaks for mechanism 0, and for mechanism 1."""
 _LIMITS = -2.5, 1.5
 _SHORT, _PALE = 3, ["white", "#9ecae1"]
 """Letters from which a token is not written into its cell; colours that black text is read on."""
 _AS_GOOD, _MANY = 0.01, 0.5
 """AUROC below which two detectors are not called different; share of inputs alone in their class
 above which features are names of inputs."""
+_SCATTER, _NO_NEED = 1.0, 0.05
+"""Spread of single draws, in whole answers, above which the size of reliance says nothing; need
+below which reliance says nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +159,11 @@ def _null(values: Float[np.ndarray, "null"]) -> Null | Absent:
     if not len(known):
         return Absent("no random explanations were asked for")
     low, median, high = (float(end) for end in np.quantile(known, (0.05, 0.5, 0.95)))
-    return Null("the same features on random sites", low, median, high, len(known))
+    name = "the same features on random sites"
+    if len(known) < FEW:
+        ends = f"{known.min():.3f} to {known.max():.3f}"
+        name += f" (few: range {ends}, best possible rank 1 of {len(known) + 1})"
+    return Null(name, low, median, high, len(known))
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -183,24 +206,42 @@ def _detectors(result: Result) -> NamedFigure:
     for one in result.detectors:
         value, bounds = result.separates[one.name]
         ends = (bounds.low, bounds.high) if isinstance(bounds, Interval) else None
-        rows.append(Row(one.name, value, ends, None, one.how, one.name in (RELIANCE, NEED)))
+        name = _worded(result, one.name)
+        rows.append(Row(name, value, ends, None, one.how, one.name in (RELIANCE, NEED)))
         if one.name in (RELIANCE, NEED):
             column = result.sites[:, (RELIANCE, NEED).index(one.name)]
             rows.append(Row(f"same, random sites{_rank(value, column)}", value, None, column))
         if one.name == RELIANCE and np.isfinite(result.twins).any():
             name = f"same, shuffled features{_rank(value, result.twins)}"
             rows.append(Row(name, value, None, result.twins))
-    own = f" {result.same_sites} of the random sites are its own."
     return NamedFigure(
         "detectors",
         "Beside what else would tell",
-        f"AUROC: the chance that an input of mechanism {result.explains} scores higher than one of "
-        f"the other; 0.5 is chance, and what is below was not turned round. 95 % intervals over "
-        f"inputs; grey: 5 to 95 % of random explanations of the same size."
-        f"{' '.join([own * bool(len(result.sites)), *result.missing])}",
+        f"AUROC: the chance that an input of mechanism {result.explains} has more of what its row "
+        f"is worded as than one of the other (of 'low loss': the lower one). Rows are worded as "
+        f"was fixed beforehand; 0.5 is chance, and what is below was not turned round. 95 % "
+        f"intervals over inputs.{' '.join([_of_nulls(result), *result.missing])}",
         dots(rows, title=f"AUROC for mechanism {result.explains}"),
         wide=True,
     )
+
+
+def _worded(result: Result, name: str) -> str:
+    """Name a detector with its direction: that of the mechanism which the hypothesis is about."""
+    return _WORDED[name][result.explains] if name in _WORDED else name
+
+
+def _of_nulls(result: Result) -> str:
+    """Say what the grey rows are."""
+    if not len(result.sites):
+        return ""
+    drawn = result.sites[np.isfinite(result.sites[:, 0]), 0]
+    said = f" Grey: {spread(drawn)[3] if len(drawn) else 'range'} of random explanations of the "
+    said += "same size"
+    if len(result.sites) < FEW:
+        n = len(result.sites)
+        said += f": {n} of each kind, so that rank 1 of {n + 1} is the best possible"
+    return f"{said}. {result.same_sites} of the random sites are its own."
 
 
 def _rank(value: float, null: Float[np.ndarray, "null"]) -> str:
@@ -250,7 +291,7 @@ def _worst(result: Result) -> NamedFigure:
         f"is more than half. Click one to ask about it.",
         figure,
         selectable=True,
-        texts=tuple((f"#{ref}", one_input(result, int(ref))) for ref in result.shown),
+        texts=tuple((f"#{ref}", _judged(result, int(ref))) for ref in result.shown),
         wide=True,
     )
 
@@ -268,10 +309,32 @@ def one_input(result: Result, ref: int) -> str:
     )
 
 
+def _judged(result: Result, ref: int) -> str:
+    """Say what was found about one input, and what of that is not to be read."""
+    parts = [one_input(result, ref)]
+    if result.sd[ref] > _SCATTER:
+        parts.append(
+            "The size of its reliance is not to be read: single draws scatter by more than the "
+            "whole answer."
+        )
+    if result.need[ref] < _NO_NEED:
+        parts.append(
+            "Its reliance is no sign of the explanation: next to nothing happens without what is "
+            "named."
+        )
+    return " ".join(parts)
+
+
 def inspect(result: Result, cell: dict[str, Any]) -> tuple[str, list[NamedFigure]] | None:
     """Say what was found about a clicked input."""
     ref = clicked(result, cell)
-    return None if ref is None else (one_input(result, ref), [])
+    if ref is None:
+        return None
+    need = (
+        " Need: how much the answer changes when only what is named is exchanged; 1 is as much as "
+        "exchanging everything, far more where that changes little."
+    )
+    return _judged(result, ref) + need * bool(np.isfinite(result.need[ref])), []
 
 
 def clicked(result: Result, cell: dict[str, Any]) -> int | None:
@@ -294,7 +357,8 @@ def verdict(result: Result) -> str:
         f"the other in {value:.1%} of pairs: AUROC {value:.3f}{ends}, where chance is 0.5"
         f"{_random(result)}."
     )
-    parts = (said, _chance(result, value, bounds), _circular(result), _beside(result, value))
+    chance, beside = _chance(result, value, bounds), _beside(result, value, bounds)
+    parts = (said, chance, _circular(result), beside)
     return " ".join(part for part in parts if part)
 
 
@@ -308,10 +372,12 @@ def _random(result: Result) -> str:
     for null, name, more in nulls:
         known = null[np.isfinite(null)]
         if len(known):
-            low, median, high = np.quantile(known, (0.05, 0.5, 0.95))
+            low, median, high, ends = spread(known)
             place, of = rank(value, known.tolist(), larger_is_better=True)
+            few = ", the best possible" if place == 1 and len(known) < FEW else ""
             parts.append(
-                f"{name} have {median:.2f} ({low:.2f} to {high:.2f}{more}; rank {place} of {of})"
+                f"{name} have {median:.2f} in the median ({ends} {low:.2f} to {high:.2f}{more}; "
+                f"rank {place} of {of}{few})"
             )
     return f"; {' and '.join(parts)}" if parts else ""
 
@@ -322,7 +388,7 @@ def _chance(result: Result, value: float, bounds: Interval | Absent) -> str:
     if isinstance(bounds, Interval) and bounds.low <= 0.5:
         return "That cannot be told from chance."
     shuffled = result.twins[np.isfinite(result.twins)]
-    if len(shuffled) and value <= np.quantile(shuffled, 0.95):
+    if len(shuffled) and value <= spread(shuffled)[2]:
         return "Shuffled features do as well: what it says of the features is not what separates."
     return ""
 
@@ -345,8 +411,8 @@ def _circular(result: Result) -> str:
     )
 
 
-def _beside(result: Result, value: float) -> str:
-    """Say what tells most without the explanation, whichever way round."""
+def _beside(result: Result, value: float, bounds: Interval | Absent) -> str:
+    """Say what tells most without the explanation, whichever way round, and if it tells less."""
     others = {
         name: found[0]
         for name, found in result.separates.items()
@@ -357,7 +423,13 @@ def _beside(result: Result, value: float) -> str:
     best = max(others, key=lambda name: abs(others[name] - 0.5))
     far = others[best]
     turned = ", the other way round than was fixed beforehand" if far < 0.5 else ""
-    told = f"what tells most without it, {best}, has {far:.3f}{turned}"
-    if value > 0.5 and abs(far - 0.5) < value - 0.5 - _AS_GOOD:
-        return f"Beside it, {told}."
-    return f"For this decision alone it is not needed: {told}."
+    without = "the model" if best == UNMODELLED else "its claims"
+    told = f"what tells most without {without}, {_worded(result, best)}, has {far:.3f}{turned}"
+    if value <= 0.5 or abs(far - 0.5) >= value - 0.5 - _AS_GOOD:
+        return f"For this decision alone it is not needed: {told}."
+    if not isinstance(bounds, Interval):
+        return f"Beside it, {told}; without an interval no advantage over that is shown."
+    if bounds.low <= max(far, 1 - far):
+        inside = "whose mirror image is" if far < 0.5 else "which is"
+        return f"Beside it, {told}, {inside} inside the interval: no advantage over it is shown."
+    return f"Beside it, {told}."

@@ -11,12 +11,15 @@ from jaxtyping import Bool, Float
 from interp.analyses._roles_asked import SEVERAL
 from interp.explanations.matching import Placed
 from interp.figures import ablation as drawn
-from interp.figures import heatmap, theme
+from interp.figures import heatmap, labels, theme
 from interp.figures.named import NamedFigure
 
 MOST_DRAWN = 40
 """Components that are drawn; of more, those with the largest effects."""
 TOLD, MOST_LISTED = 3, 12
+LARGE = 0.1
+"""Nats: effects no larger are drawn paler, and counted apart."""
+_PALE = "#f4a582"
 _ACROSS = 70
 """Letters of all column labels together that fit side by side."""
 ANSWER = "answer − foil"
@@ -96,6 +99,12 @@ class Result:
         return sorted(np.argsort(-size, kind="stable")[:MOST_DRAWN].tolist())
 
     @property
+    def acting(self) -> list[int]:
+        """Components whose effect is told from 0, those with the largest first."""
+        order = np.argsort(-np.abs(self.effect), kind="stable").tolist()
+        return [at for at in order if self.acts[at]]
+
+    @property
     def cols(self) -> list[int]:
         """Candidates that are drawn: features, and two joined that are the role of what acts."""
         joined = {
@@ -148,7 +157,11 @@ def _effects(result: Result) -> NamedFigure:
     values = (result.effect[rows], result.low[rows], result.high[rows])
     title = "rise of the loss (nats)"
     figure = drawn.ways(names, {"direct effect": values}, titles=(title, "component"))
-    colours = [theme.POSITIVE if result.acts[at] else theme.NEUTRAL for at in rows]
+    size = np.abs(result.effect)
+    acts = [theme.POSITIVE if size[at] > LARGE else _PALE for at in rows]
+    colours = [
+        colour if result.acts[at] else theme.NEUTRAL for at, colour in zip(rows, acts, strict=True)
+    ]
     figure.update_traces(
         text=[_hover(result, at) for at in rows],
         hovertemplate="%{text}<extra></extra>",
@@ -160,7 +173,12 @@ def _effects(result: Result) -> NamedFigure:
     )
     # Rows stay where they are while the figure fills in.
     figure.update_yaxes(range=[-0.5, len(rows) - 0.5])
-    figure.update_layout(height=110 + 24 * max(3, len(rows)))
+    # The name of the line stands above the rows.
+    figure.update_layout(height=130 + 24 * max(3, len(rows)), margin_t=30)
+    figure.add_annotation(
+        x=0, y=1, yref="paper", yanchor="bottom", text="no change", showarrow=False,
+        font={"size": labels.SIZE},
+    )  # fmt: skip
     loss = "" if result.loss is None else f" The bare loss is {result.loss:.3g} nats."
     n = len(result.components)
     some = f" The {len(rows)} largest of {n} components." if len(rows) < n else ""
@@ -169,8 +187,9 @@ def _effects(result: Result) -> NamedFigure:
         "What each component does to the loss directly",
         f"Mean rise of the loss when the component's output at the position read, and nothing "
         f"else, is that of another input ({result.draws} others each), with 95 % intervals. Red: "
-        f"the interval excludes 0. What later components made of the output stays. "
-        f"{result.n_searched} of {result.n_inputs} inputs; the rest is held out.{loss}{some}",
+        f"the interval excludes 0, pale where the effect is no more than {LARGE:g} nats. What "
+        f"later components made of the output stays. {result.n_searched} of {result.n_inputs} "
+        f"inputs; the rest is held out.{loss}{some}",
         figure,
         selectable=True,
         texts=tuple((result.components[at], _told(result, at)) for at in rows),
@@ -275,21 +294,35 @@ def verdict(result: Result) -> str:
             f"{done} of {len(result.components)} components are measured; what features explain "
             "comes last."
         )
-    acting = [at for at in np.argsort(-np.abs(result.effect)).tolist() if result.acts[at]]
+    acting = result.acting
     if not acting:
         return (
             f"No component's direct effect is told from 0 on {result.n_searched} inputs. Next: ask "
             "more inputs, or check that the model answers these at all."
         )
     told = [f"{result.components[at]} {_told(result, at)}" for at in acting[:TOLD]]
-    more = f"; {len(acting) - TOLD} more act" if len(acting) > TOLD else ""
+    left = len(acting) - TOLD
+    more = f"; {left} more differ{'s' * (left == 1)} from 0" if left > 0 else ""
     named = [result.table[at] for at in acting if result.table[at].features]
     tells = sum(one.tells for one in named)
+    loss = "" if result.loss is None else f"; the bare loss is {result.loss:.3g} nats"
     return (
-        f"{len(acting)} of {len(result.components)} components act on the loss directly "
-        f"({result.n_searched} inputs searched). Most: {'; '.join(told)}{more}. "
-        f"{_next(named, tells)}"
+        f"{_many(result)} ({result.n_searched} inputs searched{loss}). Most: "
+        f"{'; '.join(told)}{more}. {_next(named, tells)}"
     )
+
+
+def _many(result: Result) -> str:
+    """Count the components that act, and those of them that do so by much."""
+    n, of = len(result.acting), len(result.components)
+    large = sum(abs(result.effect[at]) > LARGE for at in result.acting)
+    told = (
+        f"effect of {n} of {of} components differs"
+        if n == 1
+        else (f"effects of {n} of {of} components differ")
+    )
+    many = "none" if not large else "all" if large == n > 1 else large
+    return f"The direct {told} from 0, {many} by more than {LARGE:g} nats"
 
 
 def _next(named: list[Placed], tells: int) -> str:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import plotly.graph_objects as go
 
-from interp.analyses._scrubbing_claims import claim_in_words
+from interp.analyses._scrubbing_claims import (
+    against_chance,
+    claim_in_words,
+    drawn,
+    null_of_sites,
+    standing,
+)
 from interp.explanations.hypothesis import SEPARATE, SHARED
 from interp.explanations.presets import same_as
 from interp.explanations.words import label, sentence
-from interp.figures import estimates, theme
+from interp.figures import estimates
 from interp.figures.decodable import Claim, used_and_decodable
 from interp.figures.named import NamedFigure
+from interp.figures.placeholder import placeholder
 from interp.figures.scale import Band, Mark, scale
 from interp.figures.waterfall import Step, waterfall
 from interp.methods.scrubbing import nulls
 from interp.methods.scrubbing.found import MOST_OF_NULL
 from interp.methods.scrubbing.intervals import spread
-from interp.methods.scrubbing.nulls import rank
 from interp.scores import Absent, Interval
 
 if TYPE_CHECKING:
@@ -38,6 +43,14 @@ _WORSE = 0.1
 """Change of a loss, in nats, from which an input counts as changed."""
 _WORST = 12
 _POINTS = 60
+_LOSS = "mean cross-entropy loss, nats"
+_ON_SCALE = f"{_LOSS} (lower is better)"
+_RISE = "rise of the scrubbed model's loss, nats"
+_CHANGE = "change of the loss, nats (> 0 is worse)"
+_REFS = "evaluations: references × draws"
+_SO_FAR = "mean loss so far, nats"
+_DIFFERENCES = ("the model's logit difference", "scrubbed logit difference, mean over draws")
+_NOT_REACHED = "The run has not reached this, or ended before it."
 
 
 def figures(result: Result, bounds: Interval | Absent) -> list[NamedFigure]:
@@ -46,21 +59,17 @@ def figures(result: Result, bounds: Interval | Absent) -> list[NamedFigure]:
     foils = bool(np.isfinite(result.found.measured.model[2]).any())
     begun = bool(np.isfinite(result.loss))
     every: list[NamedFigure] = [_scale(result, bounds)]
-    for name, title, draw, there in (
-        ("claims", "Which claim costs how much?", _claims, True),
-        ("used", "Decodable, and used?", _used, featured),
-        ("running", "The estimate as it came in", _running, True),
-        ("against", "Input by input", _against, foils),
-        ("slices", "By kinds of inputs", _slices, True),
-        ("changes", "Where it fails", _changes, True),
+    for name, title, draw, titles, there in (
+        ("claims", "Which claim costs how much?", _claims, (_LOSS, ""), True),
+        ("used", "Decodable, and used?", _used, (f"held-out accuracy; {_RISE}", ""), featured),
+        ("running", "The estimate as it came in", _running, (_REFS, _SO_FAR), True),
+        ("against", "Input by input", _against, _DIFFERENCES, foils),
+        ("slices", "By kinds of inputs", _slices, (_ON_SCALE, ""), True),
+        ("changes", "Where it fails", _changes, (_CHANGE, "inputs (log scale)"), True),
     ):
-        drawn = draw(result) if begun and there else None
         if there:
-            empty = theme.style(go.Figure(), height=120)
-            empty.update_xaxes(title="not computed yet")
-            empty.update_yaxes(title="not computed yet")
-            said = "Nothing is computed yet."
-            every.append(drawn or NamedFigure(name, title, said, empty, wide=True))
+            empty = NamedFigure(name, title, _NOT_REACHED, placeholder(titles), wide=True)
+            every.append((draw(result) if begun else None) or empty)
     return every
 
 
@@ -97,32 +106,35 @@ def _scale(result: Result, bounds: Interval | Absent) -> NamedFigure:
         for one in published
         if one.loss is not None
     ]
-    bands = [] if found.no_sites else [_band(nulls.SITES, found.sites, result)]
+    bands = [] if found.no_sites else [_band(null_of_sites(result.claimed), found.sites, result)]
     if not found.no_features:
         bands.append(_band(nulls.FEATURES, found.features, result))
-    drawn = scale(
+    shown = scale(
         result.loss,
         (bounds.low, bounds.high) if isinstance(bounds, Interval) else None,
         anchors,
         bands,
         unit="nats",
-        title_of_x="mean cross-entropy loss, nats (lower is better)",
+        title_of_x=_ON_SCALE,
         versions=versions,
         percent=(
             Mark(result.floor[0], float(result.floor[1].mean())),
             Mark("the model", result.model),
         ),
     )
-    return NamedFigure("scale", "What the number means", _caption(result), drawn)
+    return NamedFigure("scale", "What the number means", _caption(result), shown)
 
 
 def _band(name: str, values: np.ndarray, result: Result) -> Band:
-    done = values[np.isfinite(values[:, 0]), 0]
-    note = ""
-    if len(done) and np.isfinite(result.loss):
-        place, of = rank(result.loss, done, larger_is_better=False)
-        note = f"rank {place} of {of}"
-    return Band(name, done, note)
+    done = drawn(values)
+    if not len(values):
+        return Band(name, done, "none asked for")
+    if not len(done) or not np.isfinite(result.loss):
+        return Band(name, done)
+    better, p = standing(result.loss, done)
+    # Spaces that no line is broken at.
+    said = f": {against_chance(p)}" if p >= 0.5 else f", p\u00a0=\u00a0{p:.2g}"
+    return Band(name, done, f"better than {better}{said}")
 
 
 def _caption(result: Result) -> str:
@@ -130,9 +142,11 @@ def _caption(result: Result) -> str:
     others = {SHARED: "one random input for all", SEPARATE: "a random input of its own for each"}
     how = others.get(graph.other, "as in the model" if graph.other == "exact" else graph.other)
     found = result.found
+    draws = len(found.measured.loss)
     said = [
-        f"{len(result.refs):,} references ({result.references}), {result.drawn_from:,} inputs to "
-        f"draw from; what is not named at the logits: {how}.",
+        f"{len(result.refs):,} references ({result.references}), {draws} "
+        f"draw{'s' * (draws > 1)} of each from {result.drawn_from:,} inputs; what is not named at "
+        f"the logits: {how}.",
         f"Inputs: {result.inputs}",
     ]
     preset = same_as(result.claimed)
@@ -152,9 +166,8 @@ def _caption(result: Result) -> str:
         f"{budget.structure_bits:.1f} to name the sites; {budget.joint_label_bits:.2f} of the "
         f"label's {budget.label_bits:.2f} bits pass in {budget.joint_classes:,} joint classes."
     )
-    drawn = int(np.isfinite(found.sites[:, 0]).sum() + np.isfinite(found.features[:, 0]).sum())
     few = min(MOST_OF_NULL, result.drawn_from)
-    if drawn:
+    if len(drawn(found.sites)) + len(drawn(found.features)):
         said.append(f"Random hypotheses: one draw each, on the first {few:,} inputs.")
     said += [found.no_sites and f"No null of random sites: {found.no_sites}."]
     said += [found.no_features and f"No null of random features: {found.no_features}."]
@@ -175,14 +188,14 @@ def _claims(result: Result) -> NamedFigure | None:
     ]
     if not steps:
         return None
-    title = "mean cross-entropy loss, nats"
+    ends = ("the model", "the hypothesis" if result.priced else "so far")
     return NamedFigure(
         "claims",
         "Which claim costs how much?",
         "Claims are made one after another, from the logits down; what is not claimed yet stays as "
         "in the model. Costs depend on this order and add up to the whole; 95 % intervals, paired "
         "by reference and draw. Click a bar for its node.",
-        waterfall(steps, unit="nats", title=title),
+        waterfall(steps, unit="nats", title=_LOSS, ends=ends),
         selectable=True,
         texts=tuple(
             (label(node, above), sentence(node, above)) for node, above in result.claimed.nodes()
@@ -203,24 +216,35 @@ def _used(result: Result) -> NamedFigure | None:
             (probe.low, probe.high),
             more[probe.node].more,
             (more[probe.node].more_low, more[probe.node].more_high),
+            judged=not result.guesses_better,
         )
         for probe in result.found.probes
         if probe.node in more
     ]
     if not rows:
         return None
-    said = "; ".join(
+    others = "; ".join(
         f"{label(*nodes[one.node])}: {one.reason}" for one in result.found.not_probed[:4]
     )
+    said = [
+        "Left: how often a linear probe of the site finds the feature on inputs that it was not "
+        "trained on, beside the most frequent class and the same linear probe of token counts. "
+        "Right: how much the scrubbed model's loss rises when any input may stand for the node; "
+        f"the dotted line is at {_WORSE:g} nats: what is surely below it counts as not used. "
+        "Lines: 95 %. Filled: surely above both baselines, or above 0.",
+    ]
+    if result.guesses_better:
+        said.append(
+            f"Use is not judged here: the scrubbed model ({result.loss:.2g} nats) is worse than a "
+            f"constant guess ({result.constant:.2g})."
+        )
+    if others:
+        said.append(f"Not probed: {others}.")
     return NamedFigure(
         "used",
         "Decodable, and used?",
-        "Left: how often a linear probe of the site finds the feature on inputs that it was not "
-        "trained on, beside the most frequent class and the same linear probe of token counts. "
-        "Right: how much the loss rises when any input may stand for the node; the dotted line is "
-        f"at {_WORSE:g} nats: what is surely below it counts as not used. Lines: 95 %. Filled: "
-        "surely above both baselines, or above 0." + (f" Not probed: {said}." if said else ""),
-        used_and_decodable(rows, title="rise of the loss, nats", least=_WORSE),
+        " ".join(said),
+        used_and_decodable(rows, title=_RISE, least=_WORSE),
         wide=True,
     )
 
@@ -252,7 +276,7 @@ def _running(result: Result) -> NamedFigure:
             mean - 1.96 * sd,
             mean + 1.96 * sd,
             marks=marks,
-            title="mean loss so far, nats",
+            title=_SO_FAR,
         ),
         wide=True,
     )
@@ -280,13 +304,13 @@ def _against(result: Result) -> NamedFigure | None:
         return None
     shown = result.shown[seen[result.shown]]
     mean, sd = np.nanmean(diff[:, shown], 0), np.nanstd(diff[:, shown], 0)
-    drawn = estimates.against(
+    dots = estimates.against(
         own[shown],
         mean,
         sd,
         [result.names[i] if result.names[i] else str(i) for i in result.labels[shown]],
         ["".join(result.shown_tokens[i]) for i in np.flatnonzero(seen[result.shown])],
-        titles=("the model's logit difference", "scrubbed logit difference, mean over draws"),
+        titles=_DIFFERENCES,
     )
     gap = done.of("gap")
     return NamedFigure(
@@ -294,9 +318,9 @@ def _against(result: Result) -> NamedFigure | None:
         "Input by input",
         f"Logit of the right answer minus that of the foil; {len(shown)} of {len(own):,} "
         f"references, half of them those that lose most. Over all: mean change "
-        f"{np.nanmean(gap):.2f} logits, KL(model ‖ scrubbed) {done.kl.mean():.2f} nats, accuracy "
-        f"{done.right.mean():.3f} (model {done.model[1].mean():.3f}).",
-        drawn,
+        f"{np.nanmean(gap):.2f} logits, KL(model ‖ scrubbed) {done.kl.mean():.2f} nats, "
+        f"{_accuracy(result, done.right, np.arange(done.right.shape[1]))}.",
+        dots,
         wide=True,
     )
 
@@ -314,7 +338,7 @@ def _changes(result: Result) -> NamedFigure | None:
         "Where it fails",
         f"Change of each reference's loss, draws averaged. A mean near the model's may hide inputs "
         f"that get worse and others that get better: they are counted from {_WORSE} nats on.",
-        estimates.changes(change, delta=_WORSE, title="change of the loss, nats (> 0 is worse)"),
+        estimates.changes(change, delta=_WORSE, title=_CHANGE),
         texts=tuple((f"#{ref}", one_input(result, ref)) for ref in worst),
         wide=True,
     )
@@ -332,6 +356,14 @@ def one_input(result: Result, ref: int) -> str:
     )
 
 
+def _accuracy(result: Result, right: np.ndarray, refs: np.ndarray) -> str:
+    """Say an accuracy beside those of the model and of the most frequent answer of all."""
+    return (
+        f"accuracy {right.mean():.3f} (model {result.found.measured.model[1, refs].mean():.3f}, "
+        f"most frequent answer {result.usual[refs].mean():.2f})"
+    )
+
+
 def _slices(result: Result) -> NamedFigure | None:
     done = result.found.measured
     if not np.isfinite(done.loss).all():
@@ -341,23 +373,38 @@ def _slices(result: Result) -> NamedFigure | None:
     for name, members in zip(result.slice_names, result.slices, strict=True):
         if members.sum() < 2:
             continue
-        loss, right = done.loss[:, members], done.right[:, members]
-        half = 1.96 * float(loss.mean(0).std(ddof=1)) / np.sqrt(members.sum())
-        mean = float(loss.mean())
-        marks.append(Mark(f"{name} ({members.sum():,})", mean, (mean - half, mean + half)))
-        rows.append((name, f"accuracy {right.mean():.3f}, loss {mean:.3f} nats"))
+        loss, refs, called = done.loss[:, members], np.flatnonzero(members), _slice(name)
+        half = 1.96 * float(loss.mean(0).std(ddof=1)) / np.sqrt(len(refs))
+        mean, guess = float(loss.mean()), _guess(result, refs)
+        ends = (mean - half, mean + half)
+        marks.append(Mark(f"{called} ({len(refs):,})", mean, ends, level=guess))
+        said = _accuracy(result, done.right[:, members], refs)
+        rows.append((called, f"{said}, loss {mean:.3f} nats (constant guess {guess.value:.3f})"))
     return NamedFigure(
         "slices",
         "By kinds of inputs",
-        "Mean loss of the references that have each property, 95 % intervals.",
+        "Mean loss of the references that have each property, 95 % intervals. Grey bars: the best "
+        "constant guess of all, on these references.",
         scale(
             result.loss,
             None,
-            [Mark("the model", result.model), Mark("best constant guess", result.constant)],
+            [Mark("the model", result.model)],
             unit="nats",
-            title_of_x="mean cross-entropy loss, nats (lower is better)",
+            title_of_x=_ON_SCALE,
             versions=marks,
+            level=_guess(result, np.arange(len(result.refs))),
         ),
         texts=tuple(rows),
         wide=True,
     )
+
+
+def _slice(name: str) -> str:
+    """Call a kind of inputs by its feature of two values: "count: true" for "count = 1"."""
+    feature, _, value = name.rpartition(" = ")
+    return f"{feature}: {'true' if value == '1' else 'false'}" if feature else name
+
+
+def _guess(result: Result, refs: np.ndarray) -> Mark:
+    """Return the loss of the best constant guess, one for all inputs, on some references."""
+    return Mark("best constant guess", float(result.found.constant[refs].mean()))

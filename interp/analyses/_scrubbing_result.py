@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from interp.analyses import _scrubbing_figures as drawn
+from interp.analyses._scrubbing_claims import null_of_sites
 from interp.explanations.hypothesis import EXACT, Hypothesis
 from interp.explanations.words import label, sentence
 from interp.figures.named import NamedFigure
@@ -83,6 +84,22 @@ class Result:
     def constant(self) -> float:
         """Mean loss of the best constant guess."""
         return float(self.found.constant.mean())
+
+    @property
+    def guesses_better(self) -> bool:
+        """Whether the best constant guess has a smaller loss than the scrubbed model."""
+        return self.loss > self.constant
+
+    @cached_property
+    def usual(self) -> Bool[np.ndarray, "ref"]:
+        """Which references the most frequent label is right on."""
+        return self.labels == np.bincount(self.labels).argmax()
+
+    @property
+    def priced(self) -> bool:
+        """Whether the cost of every claim is computed: the nodes' variants come after."""
+        last = self.found.without if self.claimed.graph.children else self.found.claims
+        return bool(last)
 
     @property
     def rest_stays(self) -> bool:
@@ -193,7 +210,7 @@ def _null(result: Result, which: str, share: Any) -> Null | Absent:
         return Absent(why)
     if not len(values):
         return Absent("no random hypotheses were asked for")
-    name = nulls.SITES if which == "sites" else nulls.FEATURES
+    name = null_of_sites(result.claimed) if which == "sites" else nulls.FEATURES
     low, median, high = np.quantile([share(v) for v in values], [0.05, 0.5, 0.95])
     return Null(name, float(low), float(median), float(high), len(values))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from interp.analyses import _few_draws
 from interp.explanations.hypothesis import Hypothesis
 from interp.explanations.words import summary
 from interp.figures import pareto as drawn
@@ -15,9 +17,10 @@ from interp.figures.named import NamedFigure
 from interp.figures.scale import Mark
 from interp.methods.scrubbing.intervals import percentile
 from interp.methods.scrubbing.measure import METRICS
-from interp.methods.scrubbing.searched import Candidate, Searched
+from interp.methods.scrubbing.searched import Candidate, Levels, Searched
 from interp.scores import Absent, Anchor, Interval, Null, Score
 
+_NO_BITS = 1e-9
 _NULL = "trees like it at random sites, with random features of the data for its own"
 
 
@@ -80,26 +83,32 @@ def figures(result: Result) -> list[NamedFigure]:
     """Draw loss against bits, the best with their scale, and how the search went."""
     found = result.found
     best = [_best(i, one) for i, one in enumerate(found.front)]
-    levels = found.held_out or found.search
-    marks = [Mark("the model", float(levels.model.mean()))]
-    marks.append(Mark("constant guess", float(levels.constant.mean())))
-    far = Mark("shuffled answers", float(levels.shuffled.mean()))
+    searched = _marks(found.search, "searched")
+    held_out = _marks(found.held_out, "held out") if found.held_out else []
+    common = _common(result)
     return [
         NamedFigure(
             "front",
             "What is explained, for how many bits",
             _caption(result),
-            drawn.front(found.bits, found.values, best, [*marks, far], title=result.measure),
+            drawn.front(
+                found.bits, found.values, best, [*searched, *held_out], title=result.measure
+            ),
             selectable=True,
         ),
         NamedFigure(
             "best",
             "The best hypotheses, on inputs that no search has seen",
-            _tested(result),
-            drawn.ranked(best, marks, title=result.measure),
+            " ".join([_tested(result), f"Of each: {common}" if common else ""]).strip(),
+            drawn.ranked(
+                best,
+                (held_out or searched)[:2],
+                title=result.measure,
+                band=_band(found.front),
+            ),
             selectable=True,
             texts=tuple(
-                (one.name, _in_words(candidate))
+                (one.name, _in_words(candidate, common))
                 for one, candidate in zip(best, found.front, strict=True)
             ),
         ),
@@ -117,6 +126,29 @@ def figures(result: Result) -> list[NamedFigure]:
     ]
 
 
+def _marks(levels: Levels, half: str) -> list[Mark]:
+    """Name what the objective is read against, and on which half."""
+    return [
+        Mark(f"{name}, {half}", float(of.mean()))
+        for name, of in (
+            ("model", levels.model),
+            ("constant", levels.constant),
+            ("shuffled", levels.shuffled),
+        )
+    ]
+
+
+def _common(result: Result) -> str:
+    """Return what all of the best begin with, or nothing."""
+    first = {one.said[0] for one in result.found.front}
+    return first.pop() if len(first) == 1 and len(result.found.front) > 1 else ""
+
+
+def _band(front: Sequence[Candidate]) -> str:
+    fewest = min((len(one.drawn) for one in front if len(one.drawn)), default=0)
+    return "5 to 95 %" if fewest >= _few_draws.FEWEST else "range"
+
+
 def _best(number: int, one: Candidate) -> drawn.Best:
     ends, many = one.interval, len(list(claimed(one.hypothesis).nodes())) - 1
     place, of = one.rank if len(one.drawn) else (0, 0)
@@ -128,7 +160,8 @@ def _best(number: int, one: Candidate) -> drawn.Best:
         held_out=one.held_out,
         interval=(ends.low, ends.high) if isinstance(ends, Interval) else (np.nan, np.nan),
         null=one.drawn,
-        note=f"rank {place} of {of}" if of else "",
+        band=_few_draws.ends(one.drawn) if of else (np.nan, np.nan),
+        note=_few_draws.rank_in_words(place, of) if of else "",
     )
 
 
@@ -146,8 +179,23 @@ def _caption(result: Result) -> str:
             f"Left out: {', '.join(result.told)}, which determines the label by itself"
             + ("." if result.exact else "; so does agreeing on everything.")
         )
-    said.append(f"Inputs: {result.inputs}")
+    said += [_halves(result), f"Inputs: {result.inputs}"]
     return " ".join(said)
+
+
+def _halves(result: Result) -> str:
+    """Say on which half each point and line is, and what is at 0 bits."""
+    found = result.found
+    said = "Grey and red points are on the inputs searched"
+    said += ", blue ones on those held out; " if found.held_out else "; "
+    said += "each line names its half (constant: the best constant guess)."
+    nothing = found.values[found.bits < _NO_BITS]
+    if not len(nothing):
+        return said
+    return (
+        f"{said} At 0 bits all is exchanged, which is shuffled answers of the same half, but for "
+        f"the luck of one draw: {nothing[0]:.3g} and {found.search.shuffled.mean():.3g}."
+    )
 
 
 def _tested(result: Result) -> str:
@@ -155,20 +203,24 @@ def _tested(result: Result) -> str:
         return "Tested at the end, on the other half."
     n = len(result.best.values)
     return (
-        f"{n:,} inputs held out, exchanged among themselves only, with fresh draws. Grey: {_NULL}. "
+        f"{n:,} inputs held out, exchanged among themselves only, with fresh draws. Grey: {_NULL}"
+        f" ({_band(result.found.front)}); lines are of the inputs held out. "
         "Chosen is what was best on the inputs searched, so there it looks better than it is."
     )
 
 
-def _in_words(one: Candidate) -> str:
+def _in_words(one: Candidate, common: str = "") -> str:
+    """Say what a hypothesis claims, without what is common to several, and what it gives."""
     features = claimed(one.hypothesis).features
     where = "; ".join(f"{n} = {f.expr}" for n, f in features.items() if f.expr != f'column("{n}")')
-    said = [*one.said, f"Where {where}." if where else ""]
+    claims = one.said[1:] or ("No claims.",) if one.said[0] == common else one.said
+    said = [*claims, f"Where {where}." if where else ""]
     said.append(f"Searched {one.search:.3g} nats{_again(one)}.")
     if one.values.size:
         said.append(f"Held out {one.held_out:.3g}{_ends(one)}.")
     if len(one.drawn):
-        said.append("Rank {} of {} among trees like it at random.".format(*one.rank))
+        among = _few_draws.rank_in_words(*one.rank)
+        said.append(f"Among trees like it at random: {among}.")
     if one.leaks:
         said.append(f"What passes through {' and '.join(one.leaks)} determines the label.")
     return " ".join(part for part in said if part)
@@ -207,11 +259,34 @@ def verdict(result: Result) -> str:
         f"There the model has {found.held_out.model.mean():.2g}, shuffled answers "
         f"{found.held_out.shuffled.mean():.2g}, the best constant guess "
         f"{_constant(one, float(found.held_out.constant.mean()))}.",
+        _ways(result),
         _ranked(one),
         _leaks(one),
         _next(result),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _ways(result: Result) -> str:
+    """Say what is recovered on either half."""
+    one, found = result.best, result.found
+    assert found.held_out is not None
+    if min(_gap(found.held_out), _gap(found.search)) <= 0:
+        return ""
+    searched, held = _share(one.search, found.search), _share(one.held_out, found.held_out)
+    return (
+        f"Of the way from shuffled answers to the model it recovers {held:.3f} held out, and "
+        f"{searched:.3f} on the inputs searched, which chose it."
+    )
+
+
+def _gap(levels: Levels) -> float:
+    return float(levels.shuffled.mean() - levels.model.mean())
+
+
+def _share(value: float, levels: Levels) -> float:
+    """Return how far a value is on the way from shuffled answers to the model."""
+    return (float(levels.shuffled.mean()) - value) / _gap(levels)
 
 
 def _again(one: Candidate) -> str:
@@ -244,10 +319,12 @@ def _constant(one: Candidate, constant: float) -> str:
 def _ranked(one: Candidate) -> str:
     if not len(one.drawn):
         return ""
-    place, of = one.rank
+    low, high = _few_draws.ends(one.drawn)
+    few = len(one.drawn) < _few_draws.FEWEST
+    spread = f", they range from {low:.2g} to {high:.2g}" if few else ""
     return (
-        f"Its rank there is {place} of {of} among {_NULL} (their median is "
-        f"{np.median(one.drawn):.2g})."
+        f"Among {_NULL}, it has {_few_draws.rank_in_words(*one.rank)} (their median is "
+        f"{np.median(one.drawn):.2g}{spread})."
     )
 
 
@@ -275,28 +352,20 @@ def _next(result: Result) -> str:
 
 def scores(result: Result) -> list[Score]:
     """Return how far the best hypothesis is from shuffled answers to the model, held out."""
-    one, found = result.best, result.found
-    if not result.tested or found.held_out is None:
+    one, held = result.best, result.found.held_out
+    if not result.tested or held is None or _gap(held) <= 0:
         return []
-    search, held = found.search, found.held_out
-    low, model = float(held.shuffled.mean()), float(held.model.mean())
-    if low <= model:
-        return []
-
-    def share(value: float) -> float:
-        return (low - value) / (low - model)
-
-    below, above = float(search.shuffled.mean()), float(search.model.mean())
     return [
         Score(
-            name=f"{METRICS[result.objective][0]} recovered, from shuffled answers to the model",
-            value=(below - one.search) / (below - above),
+            name=f"{METRICS[result.objective][0]} recovered on the inputs held out, "
+            "from shuffled answers to the model",
+            value=_share(one.held_out, held),
             unit="of the way",
             n=len(one.values),
             floor=Anchor("shuffled answers", 0.0),
             ceiling=Anchor("the model", 1.0),
-            constant=Anchor("best constant guess", share(float(held.constant.mean()))),
-            null=_null(one, share),
+            constant=Anchor("best constant guess", _share(float(held.constant.mean()), held)),
+            null=_null(one, held),
             interval=percentile(
                 lambda value, floor, ceiling: (floor - value) / (floor - ceiling),
                 one.values,
@@ -304,16 +373,15 @@ def scores(result: Result) -> list[Score]:
                 held.model,
                 rng=np.random.default_rng(0),
             ),
-            held_out=Anchor("on inputs held out", share(one.held_out)),
+            held_out=Absent("the value itself is on inputs that did not choose it"),
         )
     ]
 
 
-def _null(one: Candidate, share: Any) -> Null | Absent:
+def _null(one: Candidate, held: Levels) -> Null | Absent:
     if not len(one.drawn):
         claims = claimed(one.hypothesis).graph.children
         return Absent(
             "no random hypotheses were asked for" if claims else "there are no claims to exchange"
         )
-    low, median, high = np.quantile([share(value) for value in one.drawn], [0.05, 0.5, 0.95])
-    return Null(_NULL, float(low), float(median), float(high), len(one.drawn))
+    return _few_draws.null(_NULL, [_share(value, held) for value in one.drawn], one.rank[0])

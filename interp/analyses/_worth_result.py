@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
-from interp.explanations.hypothesis import Hypothesis
-from interp.explanations.words import plain, sentence
+from interp.explanations.hypothesis import ANY, EXACT, Hypothesis, Near, Node
+from interp.explanations.words import label, plain, sentence
 from interp.figures import ablation, estimates, labels
 from interp.figures.named import NamedFigure
+from interp.figures.scale import Mark
 from interp.methods.scrubbing.candidates import KINDS
 from interp.methods.scrubbing.worth import FEWEST, Compared, score_of
 from interp.scores import Absent, Interval, Score
@@ -29,7 +30,9 @@ ALL, WITHIN, BITS, NO_LABEL = (
 ALONE: Final = " alone"
 BOTH: Final = "within kinds, none that determines the label"
 SHOWN = 5
-"""Best and most misleading hypotheses that are listed."""
+"""Hypotheses that are listed of the best, and of those whose ranks differ most."""
+_CLAIMS = 2
+"""Claims that are told of hypotheses that were made in the same way."""
 _SUCCESS: Final = {
     MECHANISMS: "AUROC of reliance, first mechanism against second",
     ADVERSARIAL: "share of inputs on which the model errs",
@@ -136,8 +139,16 @@ class Result:
         return at[np.lexsort((self.loss[at], -self.success[at]))].tolist()
 
     def named(self, k: int) -> str:
-        """Return what people read for a hypothesis: all different."""
-        return f"{k + 1}. {self.kinds[k]}: {plain(self.hows[k])}"
+        """Return what people read for a hypothesis: of those made alike also what they claim."""
+        made = list(zip(self.kinds, self.hows, strict=True))
+        alike = [i for i, one in enumerate(made) if one == made[k]]
+        own = f", {_differs(self, k, alike)}" if len(alike) > 1 else ""
+        return f"{k + 1}. {self.kinds[k]}: {plain(self.hows[k])}{own}"
+
+    @property
+    def constant_share(self) -> float:
+        """How far the best constant guess is on the way from shuffled answers (0) to the model."""
+        return (self.shuffled_loss - self.constant_loss) / (self.shuffled_loss - self.model_loss)
 
     def correlation(self, measure: str, subset: str) -> Score | Absent:
         """Return one of the correlations."""
@@ -191,7 +202,7 @@ def correlations(result: Result, rng: np.random.Generator) -> Result:
 
 
 def figures(result: Result) -> list[NamedFigure]:
-    """Draw the scatter, correlations by subset, and the hypotheses best and most misleading."""
+    """Draw the scatter, correlations by subset, and the hypotheses those listed."""
     return [_scatter(result), _correlations(result), _listed(result)]
 
 
@@ -215,8 +226,12 @@ def _scatter(result: Result) -> NamedFigure:
         result.success,
         result.kinds,
         names,
-        titles=("loss recovered, shuffled answers 0 to the model 1", result.success_name),
+        titles=(
+            "loss recovered, shuffled answers 0 to the model 1",
+            labels.wrapped(result.success_name, 30),
+        ),
         correlation=f"rank correlation {told(overall)}; within kinds {told(within)}",
+        mark=Mark("best constant guess", result.constant_share),
     )
     traces: list[Any] = list(figure.data)
     for trace, kind in zip(traces, dict.fromkeys(result.kinds), strict=True):
@@ -246,7 +261,8 @@ def _scatter(result: Result) -> NamedFigure:
         f"{n} hypotheses that differ in effect, of {result.tried} made; "
         f"{int(result.leaks.sum())} have features that determine the label. Scores: "
         f"{result.n_explained:,} inputs, model {result.model_loss:.3g} nats, best constant guess "
-        f"{result.constant_loss:.3g}, shuffled {result.shuffled_loss:.3g}. Success: "
+        f"{result.constant_loss:.3g} (dotted, {result.constant_share:.0%} of the way), shuffled "
+        f"{result.shuffled_loss:.3g}. Success: "
         f"{result.n_judged:,} inputs each, lines 95 %.{same}"
         + (f" {nothing} cannot be used so and are not drawn." if nothing else "")
         + f" {result.inputs}",
@@ -292,7 +308,7 @@ def _ends(score: Score | Absent) -> tuple[float, float, float]:
 
 
 def listed(result: Result) -> list[int]:
-    """Return the best hypotheses, then the most misleading ones."""
+    """Return the best hypotheses, then those whose ranks differ most."""
     return list(dict.fromkeys([*result.best[:SHOWN], *result.misleading[:SHOWN]]))
 
 
@@ -312,7 +328,7 @@ def _listed(result: Result) -> NamedFigure:
     figure.update_xaxes(range=[-0.05, 1.05])
     return NamedFigure(
         "listed",
-        "The best and the most misleading",
+        "The best, and those whose ranks differ most",
         f"First the {SHOWN} that are good for most, then those whose ranks by score and by success "
         "are farthest apart: a high score that buys little, or the reverse.",
         figure,
@@ -325,6 +341,32 @@ def in_words(result: Result, k: int) -> str:
     """Say a hypothesis in sentences."""
     hypothesis = _read(result.hypotheses[k])
     return " ".join(sentence(node, above) for node, above in hypothesis.nodes())
+
+
+def _differs(result: Result, k: int, alike: list[int]) -> str:
+    """Say what a hypothesis claims that not all of those made alike do."""
+    shared = set.intersection(*(set(_claims(result.hypotheses[i])) for i in alike))
+    own = _claims(result.hypotheses[k])
+    told = [one for one in own if one not in shared] or list(own) or ["no claims"]
+    more = f" and {len(told) - _CLAIMS} more" if len(told) > _CLAIMS else ""
+    return ", ".join(told[:_CLAIMS]) + more
+
+
+@lru_cache(maxsize=256)
+def _claims(text: str) -> tuple[str, ...]:
+    nodes = list(_read(text).nodes())
+    return tuple(f"{label(node, above)} {_way(node)}" for node, above in nodes if above is not None)
+
+
+def _way(node: Node) -> str:
+    """Say in a few words what of a node matters."""
+    if node.agree == EXACT:
+        return "in full"
+    if node.agree == ANY:
+        return "from any input"
+    if isinstance(node.agree, Near):
+        return f"through about {node.agree.near}"
+    return f"through {' and '.join(node.features)}"
 
 
 @lru_cache(maxsize=256)

@@ -89,9 +89,10 @@ def _reversed(result: Result) -> str:
 
 
 def _misleading(result: Result) -> str:
+    """Name one whose score is high, above a constant guess, and that is good for less."""
     score, success = result.ranks
     for k in result.misleading:
-        if score[k] - success[k] >= _APART:
+        if score[k] - success[k] >= _APART and result.share[k] > result.constant_share:
             return (
                 f"Most misleading: {result.named(k)}, {result.share[k]:.0%} of the loss recovered "
                 f"and a success of {result.success[k]:.2g}, where the best has "

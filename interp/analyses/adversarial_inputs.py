@@ -175,6 +175,7 @@ ANALYSIS = Analysis(
     scores=scores,
     inspect=lambda result, cell: None,
     follow_ups=follow_ups,
+    version=2,
     example=AdversarialInputs(
         hypothesis="preset:paren-1b",
         behavior="paren-hard-mix",

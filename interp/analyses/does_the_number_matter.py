@@ -266,9 +266,10 @@ def _tests(spec: DoesTheNumberMatter, result: Result, k: int) -> list[FollowUp]:
 def question(spec: DoesTheNumberMatter) -> str:
     """Restate the question in plain words."""
     what = "tell two mechanisms apart" if spec.downstream == MECHANISMS else "make the model err"
+    on = "" if spec.behavior == spec.model else f" on {spec.behavior}"
     return (
-        f"Of {spec.n_hypotheses} hypotheses about {spec.model} on {spec.behavior}, do those with "
-        f"a higher scrubbed score {what} better?"
+        f"Of {spec.n_hypotheses} hypotheses about {spec.model}{on}, do those with a "
+        f"higher scrubbed score {what} better?"
     )
 
 
@@ -289,6 +290,7 @@ ANALYSIS = Analysis(
     inspect=inspect,
     follow_ups=follow_ups,
     cell_follow_ups=cell_follow_ups,
+    version=2,
     example=DoesTheNumberMatter(
         model="two-mechanisms-induction",
         behavior="two-mechanisms-induction",

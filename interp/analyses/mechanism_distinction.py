@@ -15,8 +15,13 @@ from interp.analyses._cites import ANOMALY_DETECTION, CAUSAL_SCRUBBING
 from interp.analyses._fields import MORE, ModelName, Whole
 from interp.analyses._hypotheses import HypothesisText, OfHypothesis, PopulationName, arrays
 from interp.analyses._mechanism_result import (
+    LOSS,
+    MARGIN,
+    MARKED,
+    NEAR,
     NEED,
     RELIANCE,
+    UNMODELLED,
     Detector,
     Result,
     clicked,
@@ -34,6 +39,7 @@ from interp.behaviors.truths import truth_of
 from interp.errors import BadInput, InterpError
 from interp.explanations.checks import check
 from interp.explanations.words import summary
+from interp.methods.scrubbing.budget import check_classes
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.separation import told
 from interp.models import catalogue, tokens
@@ -104,7 +110,7 @@ def inputs(spec: MechanismDistinction) -> Behavior:
     of = arrays(spec, behavior)
     known = {*of.columns, *of.names}
     check(spec.claimed, catalogue.info(spec.model), known, n_positions=of.ids.shape[1])
-    of.values(spec.claimed)
+    check_classes(spec.claimed, of)
     scored = of.columns[MECHANISM]
     few = min(int((scored == k).sum()) for k in (0, 1))
     if few < 2:
@@ -240,23 +246,23 @@ def _detectors(
             "No need: it names nothing that is written straight to the logits.",
         ),
         (
-            "its features alone, no model",
+            UNMODELLED,
             "Share of the mechanism in the input's class of features, learned from the labels of "
             "the other half.",
             found.unmodelled,
             "Features alone say nothing: it has none.",
         ),
         (
-            "Mahalanobis distance at its sites",
+            NEAR,
             f"Of what its sites write where the answer is read, from {fitted}; {usual}near is "
             f"mechanism {spec.explains}.",
             found.near,
             "No distance: it names no component.",
         ),
-        ("loss of the model", f"{usual}low is mechanism {spec.explains}.", found.surprise, ""),
-        ("logit margin of the model", f"{usual}large is it.", found.margin, ""),
+        (LOSS, f"{usual}low is mechanism {spec.explains}.", found.surprise, ""),
+        (MARGIN, f"{usual}large is it.", found.margin, ""),
         (
-            "marker token",
+            MARKED,
             "Whether it is there; 0.5 by construction: both kinds have it.",
             marker,
             "No marker: these inputs have none.",
@@ -307,8 +313,9 @@ def _explored(spec: MechanismDistinction, ref: int, label: str) -> FollowUp:
 
 def question(spec: MechanismDistinction) -> str:
     """Restate the question in plain words."""
+    model = "the model of that name" if spec.model == spec.behavior else spec.model
     return (
-        f"On {spec.n_inputs:,} inputs of {spec.behavior}, does the output of {spec.model} rely on "
+        f"On {spec.n_inputs:,} inputs of {spec.behavior}, does the output of {model} rely on "
         f"this more where mechanism {spec.explains} answers: {summary(spec.claimed)}"
     )
 
@@ -330,6 +337,7 @@ ANALYSIS = Analysis(
     inspect=inspect,
     follow_ups=follow_ups,
     cell_follow_ups=cell_follow_ups,
+    version=2,
     example=MechanismDistinction(n_inputs=400, draws=8, nulls=8),
     cites=(
         ANOMALY_DETECTION,

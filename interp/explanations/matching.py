@@ -36,7 +36,7 @@ EXPRESSIONS: Final[Mapping[str, str]] = {
     "letter_after_the_earlier_copy": "tok_after_prev_occurrence(-1)",
 }
 """Expressions for columns of these names, where they make the same classes."""
-_WITHOUT: Final = "without what tells the answer alone"
+WITHOUT: Final = "without what tells the answer alone"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def matched(
     named = [one for one in named if one in largest]
     children = tuple(_leaf(one, one.features) for one in named)
     title = "Every component matters through what it is a sign of"
-    title += "" if telling else f", {_WITHOUT}"
+    title += "" if telling else f", {WITHOUT}"
     known = {name: Feature(expr=expr) for name, expr in features.items()}
     return _hypothesis(title, children, known, (model, behavior)) if children else None
 
@@ -115,7 +115,7 @@ def matched_twice(
     """
     made = [
         (title, matched(table, features, model=model, behavior=behavior, telling=telling))
-        for title, telling in (("Matched roles", True), (f"Matched roles {_WITHOUT}", False))
+        for title, telling in (("Matched roles", True), (f"Matched roles {WITHOUT}", False))
     ]
     found = {one.graph: (title, one) for title, one in reversed(made) if one is not None}
     return tuple(reversed(found.values()))
@@ -141,7 +141,7 @@ def paren_hypotheses(
     role = {one.site: _role(one) for one in table if one.acts}
     every = {"count", "horizon", "tells"}
     made: list[tuple[str, tuple[Node, ...]]] = []
-    for said, names in (("", every), (f" {_WITHOUT}", every - {"tells"})):
+    for said, names in (("", every), (f" {WITHOUT}", every - {"tells"})):
         if said and "tells" not in role.values():
             continue
         kept = [one for one in table if role.get(one.site) in names]

@@ -24,6 +24,10 @@ _COLOURS = (
 
 
 _LETTERS, _LINES = 34, 4
+_LEFT, _RIGHT, _BELOW, _PLOT = 64, 16, 56, 250
+"""Margins of the growth of errors, and its height without them, in pixels."""
+_SIGN, _NAME = 42, 22
+"""Line and gaps beside a name in a legend, in pixels; letters in a line of it."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +99,35 @@ class Growth:
 def growth(rows: Sequence[Growth]) -> go.Figure:
     """Draw errors against queries, a line for each arm from 0 on."""
     figure = go.Figure()
-    for row, colour in zip(rows, _COLOURS, strict=False):
+    names = [labels.wrapped(row.name, _NAME) for row in rows]
+    for row, name, colour in zip(rows, names, _COLOURS, strict=False):
         figure.add_scatter(
-            x=[0, *row.queries], y=[0, *row.errors], mode="lines+markers", name=row.name,
+            x=[0, *row.queries], y=[0, *row.errors], mode="lines+markers", name=name,
             line={"color": colour}, marker={"size": 4},
             hovertemplate=f"{row.name}: %{{y:.1f}} errors in %{{x}} queries<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title="queries", rangemode="tozero")
     figure.update_yaxes(title="errors found", rangemode="tozero")
-    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    return theme.style(figure, height=380)
+    across, above = _legend_px(names)
+    theme.style(figure, height=_PLOT + above + _BELOW)
+    # A legend that makes its own room may not take more than half of the figure's height.
+    figure.update_layout(
+        legend={
+            "orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": labels.SIZE},
+            "entrywidth": across, "entrywidthmode": "pixels",
+        },
+        margin={"l": _LEFT, "r": _RIGHT, "t": above, "b": _BELOW, "autoexpand": False},
+    )  # fmt: skip
+    return figure
+
+
+def _legend_px(names: Sequence[str]) -> tuple[float, int]:
+    """Return the width of a name in a legend, and the legend's height in the narrowest window."""
+    entry = max((labels.width_px(name) for name in names), default=0.0)
+    columns = max(1, int((labels.NARROW - _LEFT - _RIGHT) // (entry + _SIGN)))
+    lines = [1 + name.count("<br>") for name in names]
+    rows = [max(lines[at : at + columns]) for at in range(0, len(lines), columns)]
+    return entry, 12 + sum(4 + labels.LINE * row for row in rows)
 
 
 @dataclass(frozen=True)

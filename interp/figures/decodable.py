@@ -15,6 +15,7 @@ from interp.figures import labels, theme
 _LEFT, _LETTERS, _TITLE = 200, 27, 24
 _ORANGE, _TINT = "#e08214", "rgba(224,130,20,0.18)"
 _NOT_USED = "decodable, not used"
+UNJUDGED = "use not judged"
 _Interval = tuple[float, float] | None
 _Dot = tuple[str, float, _Interval, bool]
 """What a number is of, the number, its interval, and whether its dot is filled."""
@@ -32,6 +33,7 @@ class Claim(NamedTuple):
         cost: What it costs, in nats, to draw the site without regard to the feature; > 0: it is
             used.
         cost_interval: Ends of the interval of the cost.
+        judged: Whether the cost says anything about use: not in a model that is worse than a guess.
     """
 
     label: str
@@ -41,6 +43,7 @@ class Claim(NamedTuple):
     interval: _Interval
     cost: float
     cost_interval: _Interval
+    judged: bool = True
 
     @property
     def decodable(self) -> bool:
@@ -62,6 +65,7 @@ class Claim(NamedTuple):
         if not np.isfinite([*self.interval, *self.cost_interval]).all():
             return ""
         use = {True: "used", False: "not used", None: "use unclear"}[self.used(least)]
+        use = use if self.judged else UNJUDGED
         return f"{'decodable' if self.decodable else 'not clear of the baselines'}, {use}"
 
 
@@ -69,7 +73,7 @@ def used_and_decodable(claims: Sequence[Claim], *, title: str, least: float) -> 
     """Draw, a row a claim: on the left what can be decoded, on the right what is used.
 
     Dots are filled where the whole interval is above both baselines, or shows use; both in words
-    are below each name. Rows that are decodable and not used are tinted.
+    are below each name. Rows that are decodable and not used are tinted, where that is judged.
 
     Args:
         claims: First on top.
@@ -96,15 +100,15 @@ def used_and_decodable(claims: Sequence[Claim], *, title: str, least: float) -> 
             type="line", xref="x2", yref="y2 domain", x0=x, x1=x, y0=0, y1=1, layer="below",
             line={"color": theme.NEUTRAL, "width": 1, "dash": dash},
         )  # fmt: skip
-    theme.style(figure, height=int(depth) + 126)
+    theme.style(figure, height=int(depth) + 144)
     figure.update_yaxes(visible=False, range=[depth, 0])
     figure.update_xaxes(ticks="outside", nticks=5, automargin=False, title_font_size=13)
-    decodable = "decodable:<br>held-out accuracy"
+    decodable = "decodable?<br>held-out accuracy"
     figure.update_xaxes(title=decodable, range=[0, 1.05], row=1, col=1)
-    figure.update_xaxes(title="used:<br>" + labels.wrapped(title, _TITLE, 2), row=1, col=2)
+    figure.update_xaxes(title="used?<br>" + labels.wrapped(title, _TITLE, 2), row=1, col=2)
     figure.update_layout(
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        margin={"l": _LEFT, "r": 16, "t": 42, "b": 84, "autoexpand": False},
+        margin={"l": _LEFT, "r": 16, "t": 42, "b": 102, "autoexpand": False},
     )
     return figure
 

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from interp.figures import labels, theme
 
 _BARS, _LANE, _LETTERS = 50, 36, 32
+FEW = 20
+"""Draws below which percentiles say no more than the range."""
 _LOOKS = ((theme.NEGATIVE, ""), ("#e08214", "/"))
 
 
@@ -34,6 +36,17 @@ class Row:
     draws: Float[np.ndarray, "draw"] | None = None
     hint: str = ""
     main: bool = False
+
+
+def spread(draws: Float[np.ndarray, "draw"]) -> tuple[float, float, float, str]:
+    """Return lower end, median and upper end of draws, and what the ends are: of few the range.
+
+    Args:
+        draws: At least one, all finite.
+    """
+    ends, said = ((0.0, 1.0), "range") if len(draws) < FEW else ((0.05, 0.95), "5 to 95 %")
+    low, median, high = (float(end) for end in np.quantile(draws, (ends[0], 0.5, ends[1])))
+    return low, median, high, said
 
 
 def separated(
@@ -88,7 +101,7 @@ def separated(
 
 
 def dots(rows: Sequence[Row], *, title: str) -> go.Figure:
-    """Draw detectors one below another, with intervals; nulls as points with their 5 to 95 %.
+    """Draw detectors one below another, with intervals; nulls as points, and their spread.
 
     Args:
         rows: The detectors, first on top.
@@ -131,13 +144,13 @@ def _null(figure: go.Figure, row: Row, at: int, every: Float[np.ndarray, "draw"]
     draws = np.sort(every[np.isfinite(every)])
     if not len(draws):
         return
-    low, median, high = (float(end) for end in np.quantile(draws, (0.05, 0.5, 0.95)))
+    low, median, high, ends = spread(draws)
     figure.add_shape(
         type="rect", x0=low, x1=high, y0=at - 0.32, y1=at + 0.32, layer="below",
         fillcolor=theme.NEUTRAL, opacity=0.25, line_width=0,
     )  # fmt: skip
     apart = 0.25 * np.sin(2.4 * np.arange(len(draws)))
-    told = f"{row.name}: median {median:.3f}, 5 to 95 % {low:.3f} to {high:.3f}"
+    told = f"{row.name}: median {median:.3f}, {ends} {low:.3f} to {high:.3f}"
     figure.add_scatter(
         x=draws, y=at + apart, mode="markers", name=theme.label(row.name, 60), showlegend=False,
         marker={"size": 5, "color": theme.NEUTRAL, "opacity": 0.8},

@@ -24,11 +24,13 @@ LEVELS_PX = 190
 _ABOVE: dict[str, Any] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 _LOOKS = (
     (theme.NEGATIVE, "circle"),
-    ("#e08214", "square"),
-    ("#762a83", "diamond"),
-    (theme.NEUTRAL, "x"),
-    (theme.ACCENT, "triangle-up"),
+    ("#e08214", "square-open"),
+    ("#762a83", "diamond-open"),
+    (theme.NEUTRAL, "circle-open"),
+    (theme.ACCENT, "triangle-up-open"),
 )
+"""All but the first are open, so that equal points are seen through each other."""
+_FULL_SIZE, _OPEN_SIZE = 8, 12
 
 
 def running(
@@ -238,6 +240,7 @@ def success(
     *,
     titles: tuple[str, str],
     correlation: str,
+    mark: Mark | None = None,
 ) -> go.Figure:
     """Draw hypotheses: scrubbed score across, what they are good for upwards.
 
@@ -248,6 +251,7 @@ def success(
         names: What each is called on hover.
         titles: Titles of both axes, with units.
         correlation: The correlation with its interval, in words.
+        mark: A named place on the axis across.
     """
     figure = go.Figure()
     for k, kind in enumerate(dict.fromkeys(kinds)):
@@ -258,13 +262,29 @@ def success(
             name=theme.label(kind, 40), text=[labels.wrapped(names[i], 60) for i in here],
             hovertemplate="%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>", showlegend=True,
             marker={
-                "color": colour, "symbol": symbol, "size": 10, "opacity": 0.8,
-                "line": {"width": 1, "color": "white"},
+                "color": colour, "symbol": symbol, "opacity": 0.8,
+                "size": _OPEN_SIZE if symbol.endswith("-open") else _FULL_SIZE,
+                "line": {"width": 2 if symbol.endswith("-open") else 0},
             },
         )  # fmt: skip
     figure.update_xaxes(title=titles[0])
     figure.update_yaxes(title=titles[1])
     figure.update_layout(legend=_ABOVE)
     theme.style(figure, height=400)
+    if mark is not None and np.isfinite(mark.value):
+        _across(figure, mark, np.asarray(x, float))
     _note(figure, correlation)
     return figure
+
+
+def _across(figure: go.Figure, mark: Mark, x: Float[np.ndarray, "point"]) -> None:
+    """Draw a vertical line, its name between the figure and the legend, towards the middle."""
+    every = np.append(x[np.isfinite(x)], mark.value)
+    middle = (every.min() + every.max()) / 2
+    figure.add_vline(x=mark.value, line={"color": theme.NEUTRAL, "width": 1, "dash": "dot"})
+    figure.add_annotation(
+        x=mark.value, xanchor="left" if mark.value <= middle else "right", y=1, yref="paper",
+        yanchor="bottom", text=theme.label(mark.name, 40),
+        showarrow=False, font={"size": labels.SIZE},
+    )  # fmt: skip
+    figure.update_layout(legend_y=1.08)

@@ -32,6 +32,7 @@ class Best:
         held_out: The same on those held out; NaN where not computed yet.
         interval: Ends of its interval; NaN where there is none.
         null: The same of random hypotheses with the same tree.
+        band: Ends between which these are drawn; NaN where there are none.
         note: What is said beside the name of its null, e.g. "rank 1 of 41".
     """
 
@@ -42,6 +43,7 @@ class Best:
     held_out: float = float("nan")
     interval: tuple[float, float] = (float("nan"), float("nan"))
     null: Float[np.ndarray, "null"] = field(default_factory=lambda: np.zeros(0))
+    band: tuple[float, float] = (float("nan"), float("nan"))
     note: str = ""
 
 
@@ -59,13 +61,13 @@ def front(
         bits: Price of each.
         values: Mean objective on the inputs searched, in nats.
         best: The front; a click reports the number of one.
-        levels: What the objective is read against; what is far above the rest is left out.
+        levels: What the objective is read against, each with the name of its half.
         title: Of the upward axis, with unit and direction.
     """
     figure = go.Figure()
     at = np.unique(np.linspace(0, len(bits) - 1, min(len(bits), MOST_POINTS)).round().astype(int))
     figure.add_scatter(
-        x=bits[at], y=values[at], mode="markers", name="evaluated",
+        x=bits[at], y=values[at], mode="markers", name="evaluated, on inputs searched",
         marker={"size": 5, "color": theme.NEUTRAL, "opacity": 0.35},
         hovertemplate="%{x:.1f} bits, %{y:.3g}<extra></extra>",
     )  # fmt: skip
@@ -155,26 +157,26 @@ def _corners(
     return at[np.concatenate([[True], ~inside, [True]])]
 
 
-def ranked(best: Sequence[Best], levels: Sequence[Mark], *, title: str) -> go.Figure:
+def ranked(best: Sequence[Best], levels: Sequence[Mark], *, title: str, band: str) -> go.Figure:
     """Draw the best hypotheses, first on top: searched, held out, and random ones like each.
 
     Args:
         best: The hypotheses; a click reports the number of one.
         levels: What the objective is read against.
         title: Of the axis across, with unit and direction.
+        band: What the bands of random hypotheses reach over.
     """
     figure, rows = go.Figure(), np.arange(len(best))
     for i, one in enumerate(best):
         if len(one.null):
-            low, high = (float(x) for x in np.percentile(one.null, (5, 95)))
             figure.add_shape(
-                type="rect", x0=low, x1=high, y0=i - 0.3, y1=i + 0.3, layer="below",
+                type="rect", x0=one.band[0], x1=one.band[1], y0=i - 0.3, y1=i + 0.3, layer="below",
                 fillcolor=theme.NEUTRAL, opacity=0.25, line_width=0,
             )  # fmt: skip
     null = [(float(np.median(one.null)), i) for i, one in enumerate(best) if len(one.null)]
     figure.add_scatter(
         x=[x for x, _ in null], y=[i for _, i in null], mode="markers",
-        name="trees like it at random: median, 5 to 95 %",
+        name=f"trees like it at random: median, {band}",
         marker={"symbol": "line-ns-open", "size": 18, "color": theme.NEUTRAL},
         text=[f"{best[i].name}, trees like it at random ({best[i].note})" for _, i in null],
         hovertemplate="%{text}: median %{x:.3g}<extra></extra>",
@@ -197,7 +199,8 @@ def ranked(best: Sequence[Best], levels: Sequence[Mark], *, title: str) -> go.Fi
         text=[one.name for one in best], hovertemplate="%{text}, searched: %{x:.3g}<extra></extra>",
     )  # fmt: skip
     known = np.array([*held, *ends[:, 1], *(one.search for one in best), *(x for x, _ in null)])
-    known = np.array([*known, *(mark.value for mark in levels), *_tails(best)], float)
+    tails = [one.band[1] for one in best]
+    known = np.array([*known, *(mark.value for mark in levels), *tails], float)
     top = 1.04 * float(np.max(known[np.isfinite(known)], initial=0.0)) or 1.0
     above = _names_above(figure, levels, (-0.02 * top, top))
     figure.update_xaxes(title=labels.wrapped(title, 34), range=[-0.02 * top, top], nticks=6)
@@ -214,11 +217,6 @@ def ranked(best: Sequence[Best], levels: Sequence[Mark], *, title: str) -> go.Fi
         margin={"l": _LEFT, "r": _RIGHT, "t": above + _LEGEND, "b": 64, "autoexpand": False},
     )
     return figure
-
-
-def _tails(best: Sequence[Best]) -> list[float]:
-    """Return where the shown part of each null ends."""
-    return [float(np.percentile(one.null, 95)) for one in best if len(one.null)]
 
 
 def _names_above(figure: go.Figure, levels: Sequence[Mark], limits: tuple[float, float]) -> int:

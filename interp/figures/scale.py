@@ -27,19 +27,24 @@ _STEPS = (5, 10, 20, 25, 50, 100, 200, 500, 1000)
 
 @dataclass(frozen=True)
 class Mark:
-    """A named number, with the ends of its interval if it has one, and what to know about it."""
+    """A named number, with the ends of its interval if it has one, and what to know about it.
+
+    ``level`` is a number to compare it with that is its own: a bar across its lane.
+    """
 
     name: str
     value: float
     interval: tuple[float, float] | None = None
     hint: str = ""
+    level: Mark | None = None
 
 
 @dataclass(frozen=True)
 class Band:
     """A null: the same number for each of many explanations taken at random.
 
-    ``note`` is said beside name and number of draws, e.g. "rank 3 of 61". NaN draws are left out.
+    ``note`` is said below the name in place of the number of draws, e.g. "better than 58 of 60".
+    NaN draws are left out.
     """
 
     name: str
@@ -85,6 +90,7 @@ def scale(
     versions: Sequence[Mark] = (),
     percent: tuple[Mark, Mark] | None = None,
     limits: tuple[float, float] | None = None,
+    level: Mark | None = None,
 ) -> go.Figure:
     """Draw this hypothesis among everything that its number is to be compared with.
 
@@ -103,21 +109,23 @@ def scale(
         percent: What is 0 % and what is 100 % recovered, for the axis above.
         limits: Least and largest value that is drawn in place. Otherwise, with ``percent``, as far
             beyond each of its two ends as they are apart; without, everything.
+        level: What this hypothesis' number is compared with in its own lane.
     """
     anchors = [_sound(mark) for mark in anchors if math.isfinite(mark.value)]
     percent = percent if percent and _apart(*percent) else None
-    this, *versions = map(_sound, (Mark(_THIS, value, interval), *versions))
+    this, *versions = map(_sound, (Mark(_THIS, value, interval, level=level), *versions))
     axis = _axis([this, *anchors, *versions, *(percent or ())], bands, limits, (unit, percent))
     figure = go.Figure()
     base = _anchors(figure, anchors, axis)
     lanes = [this, *versions, *bands]
-    depth = base + _LANE * len(lanes) + 8
+    heights = [_high(lane) for lane in lanes]
+    middles = base + np.cumsum([0, *heights[:-1]]) + np.array(heights) / 2 + 4
+    depth = base + sum(heights) + 8
     for mark in anchors:
         _line(figure, axis.clip(mark.value), (base, depth), opacity=0.55)
     if math.isfinite(value):
         _line(figure, axis.clip(value), (base + _LANE / 2, depth), color=theme.POSITIVE)
-    for i, lane in enumerate(lanes):
-        at = base + _LANE * (i + 0.5) + 4
+    for i, (lane, at) in enumerate(zip(lanes, middles.tolist(), strict=True)):
         if isinstance(lane, Band):
             _band(figure, lane, axis, at)
         else:
@@ -140,6 +148,25 @@ def _sound(mark: Mark) -> Mark:
     )
 
 
+def _high(lane: Mark | Band) -> int:
+    """Return the height of a lane in pixels: a band's name and note may need more."""
+    return max(_LANE, labels.LINE * (1 + _said(lane).count("<br>")) + 8)
+
+
+def _said(lane: Mark | Band) -> str:
+    """Write the name of a lane as it stands beside it; of a long one the beginning."""
+    if isinstance(lane, Mark):
+        name = lane.name if len(lane.name) <= _LONGEST else lane.name[: _LONGEST - 1] + "…"
+        return labels.wrapped(name, _LETTERS)
+    return labels.wrapped(f"{lane.name},", _LETTERS, 2) + "<br>" + _noted(lane)
+
+
+def _noted(band: Band) -> str:
+    """Write what is said of a null: its note, or how many draws it has."""
+    n = int(np.isfinite(band.draws).sum())
+    return labels.wrapped(band.note or (f"n = {n}" if n else "none computed yet"), _LETTERS, 2)
+
+
 def _apart(zero: Mark, full: Mark) -> bool:
     return math.isfinite(full.value - zero.value) and zero.value != full.value
 
@@ -151,6 +178,7 @@ def _axis(
     rest: tuple[str, tuple[Mark, Mark] | None],
 ) -> _Axis:
     """Choose what is drawn in place."""
+    marks = [*marks, *(mark.level for mark in marks if mark.level is not None)]
     ends = [end for mark in marks for end in (mark.value, *(mark.interval or ()))]
     every = np.array([*ends, *(x for band in bands for x in np.ravel(band.draws))], float)
     every = every[np.isfinite(every)]
@@ -217,7 +245,10 @@ def _points(
 def _dot(figure: go.Figure, mark: Mark, axis: _Axis, at: float, *, symbol: str) -> None:
     """Draw one hypothesis in its lane, with its number beside it."""
     main = symbol == "circle"
-    _named(figure, mark.name, at)
+    _named(figure, mark, at)
+    if mark.level is not None:
+        look = {"symbol": "line-ns-open", "size": 34, "color": theme.NEUTRAL, "line": {"width": 3}}
+        _points(figure, mark.level.name, [mark.level], (axis, at), look)
     if not math.isfinite(mark.value):
         return
     look = {"symbol": symbol, "size": 12, "color": theme.POSITIVE}
@@ -240,8 +271,7 @@ def _band(figure: go.Figure, band: Band, axis: _Axis, at: float) -> None:
     """Draw a null in its lane."""
     draws = np.ravel(np.asarray(band.draws, float))
     draws = np.sort(draws[np.isfinite(draws)])
-    told = f"n = {len(draws)}" + (f", {band.note}" if band.note else "")
-    _named(figure, band.name, at, told)
+    _named(figure, band, at)
     if not len(draws):
         return
     low, median, high = (float(x) for x in np.percentile(draws, (5, 50, 95)))
@@ -278,17 +308,13 @@ def _stacked(draws: Float[np.ndarray, "draw"], axis: _Axis) -> Float[np.ndarray,
     return np.where(rank % 2, 1, -1) * ((rank + 1) // 2) * step
 
 
-def _named(figure: go.Figure, name: str, at: float, more: str = "") -> None:
-    """Write the name of a lane at the left, outside; of a long one the beginning."""
-    room = max(10, _LONGEST - len(more))
-    short = name if len(name) <= room else name[: room - 1] + "…"
-    text = labels.wrapped(short + more, _LETTERS)
-    if more:
-        text = labels.wrapped(f"{short},", _LETTERS, 2) + "<br>" + labels.wrapped(more, _LETTERS, 1)
+def _named(figure: go.Figure, lane: Mark | Band, at: float) -> None:
+    """Write the name of a lane at the left, outside."""
+    name = f"{lane.name}, {lane.note}" if isinstance(lane, Band) and lane.note else lane.name
     figure.add_annotation(
         xref="paper", x=0, xanchor="right", xshift=-10, y=at, showarrow=False, align="right",
-        text=text, hovertext=labels.wrapped(f"{name}, {more}" if more else name, 60, 8),
-        font={"size": labels.SIZE, "weight": "bold" if name == _THIS else "normal"},
+        text=_said(lane), hovertext=labels.wrapped(name, 60, 8),
+        font={"size": labels.SIZE, "weight": "bold" if lane.name == _THIS else "normal"},
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
+from jaxtyping import Float
 
 from interp.figures import labels, theme
 from interp.figures.ablation import told
@@ -73,12 +74,7 @@ def waterfall(
     heights = [max(_BAR, labels.LINE * n) + _PAD for n in lines]
     at = np.cumsum([0, *heights[:-1]]) + np.array(heights) / 2
     figure = go.Figure()
-    for row, y, step in zip(rows, at, [None, *steps, None], strict=True):
-        figure.add_annotation(
-            xref="paper", x=0, y=y, xanchor="left", align="left", showarrow=False, text=row,
-            xshift=8 - _LEFT + (_INDENT * _deep(step) if step else 0),
-            font={"size": labels.SIZE, "weight": "normal" if step else "bold"},
-        )  # fmt: skip
+    _named(figure, rows, at, steps)
     known = [(s, y) for s, y in zip(steps, at[1:-1], strict=True) if _known(s)]
     low, high = 0.0, 1.0
     if known:
@@ -110,6 +106,21 @@ def waterfall(
         barmode="overlay", showlegend=False,
     )  # fmt: skip
     return figure
+
+
+def _named(
+    figure: go.Figure,
+    rows: Sequence[str],
+    at: Float[np.ndarray, "row"],
+    steps: Sequence[Step],
+) -> None:
+    """Write what each row is at its left: the first number, the steps, the last number."""
+    for row, y, step in zip(rows, at, [None, *steps, None], strict=True):
+        figure.add_annotation(
+            xref="paper", x=0, y=y, xanchor="left", align="left", showarrow=False, text=row,
+            xshift=8 - _LEFT + (_INDENT * _deep(step) if step else 0),
+            font={"size": labels.SIZE, "weight": "normal" if step else "bold"},
+        )  # fmt: skip
 
 
 def _deep(step: Step) -> int:

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-import interp
+from interp import analyses
+from interp.analyses._record import Context
+from interp.analyses._scrubbing_claims import against_chance, standing
 from interp.analyses._scrubbing_result import Result
 from interp.behaviors.populations import population, token_names
 from interp.explanations.hypothesis import Hypothesis
@@ -26,6 +28,7 @@ from interp.methods.scrubbing.tree import Scrubber
 from interp.models.load import LoadedModel, load
 
 Ledger = Callable[..., None]
+ANALYSIS = analyses.get("causal_scrubbing")
 MODEL, SMALL, LARGE = "induction-handmade", "induction-letters-small", "induction-letters"
 GAIN, OUTPUTS = 10.0, 27
 
@@ -176,7 +179,8 @@ def test_the_larger_distribution_by_a_generator_of_its_own(name: str) -> None:
     assert abs(found - due) < 0.01
 
 
-def asked(graph: dict[str, object], draws: int) -> Result:
+def steps(graph: dict[str, object], draws: int, nulls: int = 3) -> list[Result]:
+    """Every result of a run, the last one last."""
     spec = {
         "kind": "causal_scrubbing",
         "model": MODEL,
@@ -184,10 +188,15 @@ def asked(graph: dict[str, object], draws: int) -> Result:
         "n_inputs": 360,
         "hypothesis": Hypothesis.model_validate({"graph": graph}).canonical,
         "draws": draws,
-        "nulls": 3,
+        "nulls": nulls,
     }
-    found: Result = interp.run(spec).result
-    return found
+    asked_of = analyses.parse(spec)
+    context = Context(ANALYSIS.inputs(asked_of), np.random.default_rng(0), lambda _: loaded())
+    return [step.result for step in ANALYSIS.run(asked_of, context)]
+
+
+def asked(graph: dict[str, object], draws: int) -> Result:
+    return steps(graph, draws)[-1]
 
 
 def test_the_record_holds_the_scale() -> None:
@@ -206,3 +215,66 @@ def test_the_record_holds_the_scale() -> None:
     assert abs(empty.loss - empty.shuffled) < 3 * error
     assert abs(empty.loss - empty.model) > 30 * error
     assert empty.found.floors[2].loss == pytest.approx(empty.loss, abs=1e-9)
+
+
+WRONG_HEAD: dict[str, object] = {
+    "site": "logits",
+    "agree": "exact",
+    "children": [{"site": "a0.h0", "agree": "exact"}],
+}
+
+
+def test_a_run_that_is_not_complete_says_so() -> None:
+    """Every step has the same figures; what is not computed has no ticks and says so."""
+    found = steps(WRONG_HEAD, 2)
+    said = [ANALYSIS.verdict(one) for one in found]
+    done = [one.found.measured.done for one in found]
+    assert done[0] < 1
+    assert said[0].startswith(f"Partial ({100 * done[0]:.0f} % of the draws): scrubbed, the loss")
+    assert [text.startswith("Partial") for text in said] == [share < 1 for share in done]
+    assert ["Next: " in text for text in said] == [one.priced for one in found]
+    assert "Next: " in said[-1]
+    names = [{named.name: named for named in ANALYSIS.figures(one)} for one in found]
+    assert all(list(one) == list(names[0]) for one in names)
+    empty = names[0]["claims"].figure
+    assert [a.text for a in empty.layout.annotations] == ["Not computed yet"]
+    assert empty.layout.xaxis.showticklabels is False
+    last = names[-1]["claims"].figure
+    assert empty.layout.xaxis.title.text == last.layout.xaxis.title.text
+    assert last.layout.xaxis.showticklabels is not False  # the control
+
+
+def test_accuracy_and_kinds_of_inputs_stand_beside_a_constant_answer() -> None:
+    labels = small()[1]
+    result = asked(WRONG_HEAD, 2)
+    counts = np.bincount(labels)
+    assert result.usual.mean() == pytest.approx(counts.max() / len(labels))
+    shares = counts / len(labels)
+    slices = next(one for one in ANALYSIS.figures(result) if one.name == "slices")
+    levels = [t.x[0] for t in slices.figure.data if t.name == "best constant guess"]
+    due = [-np.log(shares[labels]).mean()]
+    due += [-np.log(shares[labels[some]]).mean() for some in result.slices if some.sum() > 1]
+    assert levels == pytest.approx(due, rel=1e-6)
+    assert all("most frequent answer" in text for _, text in slices.texts)
+
+
+def test_a_rank_has_its_p_value() -> None:
+    """A loss that is one more random one gets a p-value below any level as often as that says."""
+    rng = np.random.default_rng(0)
+    values = rng.random((4000, 20))
+    p = np.array([standing(row[0], row[1:])[1] for row in values])
+    for level in (0.05, 0.3, 0.8):
+        assert abs((p <= level + 1e-9).mean() - level) < 4 * np.sqrt(level * (1 - level) / 4000)
+    assert standing(0.5, np.array([0.1, 0.2, 0.6])) == ("1 of 3", 0.75)
+    assert [against_chance(one) for one in (0.04, 0.2, 0.75)] == [
+        "",
+        "not surely better than chance",
+        "no better than chance",
+    ]
+    # Nothing is claimed of features where there are none: the tree is what is moved.
+    said = ANALYSIS.verdict(asked(WRONG_HEAD, 2))
+    assert "the same tree at random sites (p = " in said
+    assert "same features" not in said
+    drawn_as = ANALYSIS.figures(asked(WRONG_HEAD, 2))[0].figure
+    assert "same tree" in drawn_as.to_json()
+    assert "same features" not in drawn_as.to_json()

@@ -19,6 +19,7 @@ from interp.behaviors import Behavior, parens
 from interp.behaviors.populations import population, token_names
 from interp.errors import BadInput
 from interp.explanations.presets import preset
+from interp.figures import theme
 from interp.methods.scrubbing.inputs import Inputs
 from interp.methods.scrubbing.tree import Scrubber, cache_of
 from interp.models import tokens
@@ -217,6 +218,21 @@ def test_known_weights_have_their_roles() -> None:
     assert result.effect[result.components.index("L1H0")] > 5
     assert result.features["cue"] == "last()"
     assert result.difference == "answer − foil"
+
+
+def test_small_effects_are_counted_apart_and_drawn_paler() -> None:
+    result, kind = found(), analyses.get("component_roles")
+    acts = [(abs(e), name) for e, name, a in
+            zip(result.effect, result.components, result.acts, strict=True) if a]  # fmt: skip
+    large = [name for size, name in acts if size > 0.1]
+    assert 0 < len(large) < len(acts)
+    said = f"of {len(acts)} of {len(result.components)} components differ from 0, {len(large)} by"
+    assert said in kind.verdict(result)
+    trace: Any = kind.figures(result)[0].figure.data[0]
+    colours = dict(zip(trace.y, trace.marker.color, strict=True))
+    shades = {name: colours[name] for _, name in acts}
+    assert {shades[name] for name in large} == {theme.POSITIVE}
+    assert theme.POSITIVE not in {shades[name] for name in shades if name not in large}
 
 
 def test_hypotheses_are_asked_on_what_was_not_searched() -> None:

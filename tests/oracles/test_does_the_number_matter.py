@@ -269,6 +269,32 @@ def _replaced(
     )
 
 
+def test_hypotheses_made_alike_are_told_apart() -> None:
+    result = example()
+    names = [result.named(k).split(". ", 1)[1] for k in range(len(result.kinds))]
+    made = list(zip(result.kinds, result.hows, strict=True))
+    assert len(set(made)) < len(made)  # the control: without what they claim some are called alike
+    assert len(set(names)) == len(names)
+    assert "right: known of the first mechanism, L1H0 + L1H1 in full" in names
+
+
+def test_the_best_constant_guess_has_its_place() -> None:
+    result = example()
+    layout = analyses.get("does_the_number_matter").figures(result)[0].figure.layout
+    (line,) = layout.shapes
+    assert line.x0 == line.x1
+    way = result.shuffled_loss - result.model_loss
+    assert line.x0 * way == pytest.approx(result.shuffled_loss - result.constant_loss)
+    assert "best constant guess" in [one.text for one in layout.annotations]
+
+
+def test_a_name_is_said_once() -> None:
+    kind = analyses.get("does_the_number_matter")
+    assert kind.question(kind.example).count(MODEL) == 1
+    other = analyses.parse({"kind": kind.kind, "model": MODEL, "behavior": f"{MODEL}-trusted"})
+    assert f"about {MODEL} on {MODEL}-trusted" in kind.question(other)
+
+
 def test_what_cannot_be_asked_is_refused() -> None:
     analysis = analyses.get("does_the_number_matter")
     for fields, said in (

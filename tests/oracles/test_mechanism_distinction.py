@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -14,11 +15,13 @@ from scipy.spatial.distance import mahalanobis as one_distance
 from scipy.special import log_softmax
 
 from interp import analyses
+from interp.analyses import _mechanism_result as drawn
 from interp.analyses._record import Context
 from interp.behaviors import Behavior
 from interp.behaviors.populations import token_names
 from interp.errors import BadInput
 from interp.explanations.hypothesis import Hypothesis
+from interp.figures.detectors import spread
 from interp.methods.scrubbing import reliance, separation
 from interp.methods.scrubbing.classes import Classes
 from interp.methods.scrubbing.inputs import Inputs
@@ -381,6 +384,63 @@ def test_exchanging_the_mechanism_asked_about_turns_nothing_round() -> None:
     assert (one.need == other.need).all()
     for name in ("near", "surprise", "margin"):
         assert (getattr(one, name) == -getattr(other, name)).all()
+
+
+@lru_cache
+def answered(explains: int) -> Any:
+    """The kind's result on few inputs."""
+    kind = analyses.get(KIND)
+    fields = {"n_inputs": 60, "draws": 2, "nulls": 2, "explains": explains}
+    asked = spec(**fields, hypothesis=claim({"site": "m1", "agree": "exact"}).canonical)
+    ctx = Context(kind.inputs(asked), np.random.default_rng(0), model)
+    *_, last = kind.run(asked, ctx)
+    return last.result
+
+
+@pytest.mark.parametrize("explains", [0, 1])
+def test_rows_are_worded_as_they_are_counted(explains: int) -> None:
+    result, hooked = answered(explains), Hooked(STRINGS, 60)
+    answer, which = hooked.of.labels[0], result.mechanism == explains
+    losses = np.array([-log_softmax(hooked.run(x)[0])[answer] for x in range(60)])
+    rows = list(drawn._detectors(result).figure.layout.yaxis.ticktext)
+    way = {0: "low", 1: "high"}[explains]
+    assert f"{way} loss of the model" in rows
+    sign = {0: -1, 1: 1}[explains]
+    value = result.separates[drawn.LOSS][0]
+    assert value == pytest.approx(counted(sign * losses, which), abs=0.01)
+    assert abs(value - counted(-sign * losses, which)) > 0.5
+    assert any(row.startswith({0: "near", 1: "far"}[explains]) for row in rows)
+
+
+def test_an_advantage_is_one_only_outside_the_interval() -> None:
+    result = answered(0)
+    value, bounds = result.separates[drawn.RELIANCE]
+    assert isinstance(bounds, Interval)
+
+    def beside(wrong: int) -> tuple[float, str]:
+        """Put so many inputs of mechanism 0 below all others in one detector beside it."""
+        numbers = (result.mechanism == 0).astype(float)
+        numbers[np.flatnonzero(numbers)[:wrong]] = -1
+        one = drawn.Detector(drawn.NEAR, "", numbers)
+        reliance = next(one for one in result.detectors if one.name == drawn.RELIANCE)
+        made = replace(result, detectors=(reliance, one))
+        return made.separates[drawn.NEAR][0], drawn.verdict(made)
+
+    cases = [beside(wrong) for wrong in range(16)]
+    said = {value - 0.01 <= far or bounds.low <= far for far, _ in cases}
+    assert said == {True, False}
+    for far, words in cases:
+        assert ("not needed" in words) == (far >= value - 0.01)
+        assert ("no advantage" in words) == (bounds.low <= far < value - 0.01)
+
+
+def test_few_random_explanations_have_a_range() -> None:
+    many, few = np.linspace(0, 1, 101), np.linspace(0, 1, 19)
+    assert spread(many) == (pytest.approx(0.05), 0.5, pytest.approx(0.95), "5 to 95 %")
+    assert spread(few) == (0.0, 0.5, 1.0, "range")
+    caption = drawn._detectors(answered(0)).caption
+    assert "rank 1 of 3 is the best possible" in caption
+    assert "5 to 95 %" not in caption
 
 
 # --- features -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from interp.behaviors.truths import TRUTHS, truth_of
 from interp.errors import BadInput, UnknownName
 from interp.explanations.hypothesis import Feature, Hypothesis, Node
 from interp.explanations.presets import preset
+from interp.figures import labels
 from interp.methods.scrubbing.adversarial import arms
 from interp.methods.scrubbing.adversarial.arms import Arm
 from interp.methods.scrubbing.adversarial.atoms import atoms_of, random_atoms
@@ -29,6 +30,7 @@ from interp.methods.scrubbing.adversarial.ground import NOWHERE, Ground
 from interp.methods.scrubbing.adversarial.moves import Bodies, Moves, changed
 from interp.methods.scrubbing.inputs import Inputs
 from interp.models import catalogue
+from interp.scores import Absent, Interval, Null
 
 MODELS = {name: one.models[0] for name, one in POPULATIONS.items()}
 
@@ -46,7 +48,7 @@ def bodies(*texts: str, width: int = 8) -> Bodies:
     ids = np.full((len(texts), width), -1)
     for row, text in zip(ids, texts, strict=True):
         row[: len(text)] = [ord(c) for c in text]
-    return Bodies(ids, np.array([len(text) for text in texts]))
+    return Bodies(ids, np.array([len(text) for text in texts]), np.arange(len(texts)))
 
 
 def texts(of: Bodies) -> list[str]:
@@ -323,6 +325,63 @@ def test_scores_have_their_scale() -> None:
     assert [one.floor.value for one in made] == [0.001] * 3
     assert {one.ceiling.value for one in made} == {1.0}
     assert scores(replace(result(1, 1, []), done=False)) == []
+
+
+def test_the_share_is_of_queries_that_did_not_choose() -> None:
+    chose = {"families": ("f", "g"), "family_asked": np.array([3, 5]), "chosen": 1}
+    own = arm(arms.FAMILIES, 120, **chose, family_errors=np.array([0, 4]))
+    made = result(120, 40, [0.0] * 20)
+    made = replace(
+        made,
+        found=replace(
+            made.found,
+            arms=tuple(own if a.name == arms.FAMILIES else a for a in made.found.arms),
+        ),
+    )
+    score = scores(made)[0]
+    assert (score.value, score.n) == (0.12, 1000)  # and not 4 of 5
+    assert isinstance(score.interval, Interval)
+    assert score.interval.low < score.value < score.interval.high
+    assert "did not choose" in score.name
+    assert isinstance(score.held_out, Absent)
+    assert "(where the family was chosen, on 4 of 5)" in verdict(made)
+    # Neither control is a constant guess; what they are is said.
+    controls = [str(one.constant) for one in scores(made)]
+    assert all(isinstance(one.constant, Absent) for one in scores(made))
+    assert "the rule alone, 4 % [3, 5.4]" in controls[0]
+    assert "the model's own answer" in controls[1]
+    assert "where the family was chosen" not in verdict(result(120, 40, [0.0] * 20))
+
+
+def test_few_random_hypotheses_have_a_range_and_no_percentiles() -> None:
+    few, many = (result(120, 40, [0.01, 0.03] + [0.02] * n) for n in (0, 18))
+    assert "rank 1 of 3, the best possible with 2 draws" in verdict(few)
+    null = scores(few)[0].null
+    assert isinstance(null, Absent)
+    assert "they range from 0.01 to 0.03" in null.reason
+    assert isinstance(scores(many)[0].null, Null)  # the control
+    assert "rank 1 of 21)" in verdict(many)
+    behind = verdict(result(120, 40, [0.0, 0.2, 0.1]))
+    assert "rank 2 of 4, where 1 of 4 is the best possible with 3 draws" in behind
+
+
+def test_a_ratio_to_nothing_has_only_a_lower_end() -> None:
+    said = verdict(result(1, 0, [0.0] * 20))
+    assert "no estimate, as that found no error; it is at least 0." in said
+    assert "so few queries cannot tell" in said
+    more = verdict(result(120, 0, [0.0] * 20))
+    assert "no estimate" in more
+    assert "here the explanation buys more than knowing the task" in more
+    assert "cannot tell" not in more
+    assert "no estimate" not in verdict(result(120, 1, [0.0] * 20))  # the control
+
+
+def test_names_above_the_growth_have_their_own_room() -> None:
+    figure = figures(result(120, 40, [0.0]))[2].figure
+    legend, margin = figure.layout.legend, figure.layout.margin
+    assert (legend.y, legend.yanchor, margin.autoexpand) == (1, "bottom", False)
+    columns = (labels.NARROW - margin.l - margin.r) // (legend.entrywidth + 40)
+    assert margin.t >= labels.LINE * len(figure.data) / columns
 
 
 def test_families_without_an_error_share_a_row_that_says_so() -> None:

@@ -19,6 +19,7 @@ from interp.figures import scale as scales
 from interp.figures.decodable import Claim, used_and_decodable
 from interp.figures.estimates import against, changes, running, success
 from interp.figures.named import NamedFigure
+from interp.figures.placeholder import placeholder
 from interp.figures.scale import Band, Mark, scale
 from interp.figures.waterfall import Step
 from tests.contract._checks import assert_draws
@@ -35,7 +36,10 @@ ANCHORS = [
     Mark("zero ablation", 92.0, hint="leaves the distribution"),
 ]
 DRAWS = np.round(1.5 + 0.5 * RNG.standard_normal(60), 1)
-BANDS = [Band("random sites", DRAWS, "rank 3 of 61"), Band("random features", DRAWS / 2)]
+BANDS = [
+    Band("random sites", DRAWS, "better than 58 of 60, p = 0.049"),
+    Band("random features", DRAWS / 2),
+]
 VERSIONS = [Mark("without leaks", 1.948, (1.85, 2.05)), Mark("the version before", 14.0)]
 OF_SCALE: dict[str, Any] = {"unit": "nats", "title_of_x": "loss, nats (lower is better)"}
 STEPS = [
@@ -89,6 +93,8 @@ def empty() -> dict[str, go.Figure]:
         "changes": changes(NONE, delta=0.1, title="nats"),
         "used": used_and_decodable([], title="nats", least=0.05),
         "success": success(NONE, NONE, [], [], titles=PAIR, correlation="too few"),
+        "placeholder": placeholder(PAIR),
+        "across": placeholder(("loss, nats", "")),
     }
 
 
@@ -281,7 +287,7 @@ def test_scale_names_everything_once() -> None:
         "without leaks",
         "1.95 [1.85, 2.05]",
         "the version before",
-        "random sites, n = 60, rank 3 of 61",
+        "random sites, better than 58 of 60, p = 0.049",
         "random features, n = 60",
     ]:
         assert sum(part in text for text in texts) == 1, part
@@ -289,6 +295,24 @@ def test_scale_names_everything_once() -> None:
     heights = [a.y for a in lanes]
     assert heights == sorted(heights)
     assert min(np.diff(heights)) > 2.5 * labels.LINE
+    # A null whose name and note are long has a higher lane; one without draws says so.
+    long = Band("features of the data on sites at random", DRAWS, "better than 58 of 60: by chance")
+    figure = scale(0.5, None, [], [long, Band("b", NONE), Band("c", DRAWS)], **OF_SCALE)
+    lanes = [a for a in layout(figure).annotations if a.xref == "paper"]
+    for above, below in itertools.pairwise(lanes):
+        lines = 2 + above.text.count("<br>") + below.text.count("<br>")
+        assert below.y - above.y >= labels.LINE * lines / 2
+    assert lanes[2].text == "b,<br>none computed yet"
+
+
+def test_a_lane_may_have_a_level_of_its_own() -> None:
+    marks = [Mark("a", 2.0, level=Mark("guess", 5.0)), Mark("b", 1.0)]
+    figure = scale(3.0, None, [], versions=marks, level=Mark("guess", 0.1), **OF_SCALE)
+    levels = [t for t in list(figure.data) if t.name == "guess"]
+    lanes = [a.y for a in layout(figure).annotations if a.xref == "paper"]
+    assert [(t.x[0], t.y[0]) for t in levels] == [(0.1, lanes[0]), (5.0, lanes[1])]
+    low, high = layout(figure).xaxis.range
+    assert low < 0.1 < 5.0 < high
 
 
 def test_scale_keeps_numbers_that_it_cannot_show() -> None:
@@ -488,6 +512,12 @@ def test_decodable_and_used_are_told_apart() -> None:
     ]
     # A cost that is surely above 0 and surely below what counts is none.
     assert CLAIMS[0]._replace(cost_interval=(0.01, 0.02)).verdict(0.05) == said[1]
+    # Where the model is worse than a guess nothing is said about use, whatever the cost.
+    unjudged = [c._replace(judged=False) for c in CLAIMS]
+    assert not any("used" in c.verdict(0.05) for c in unjudged)
+    assert unjudged[0].verdict(0.05) == "decodable, use not judged"
+    drawn_so = used_and_decodable(unjudged, title="cost, nats", least=0.05)
+    assert not any(s.type == "rect" for s in layout(drawn_so).shapes)
     figure = used_and_decodable(CLAIMS, title="cost, nats", least=0.05)
     filled = {
         name: [symbol == "circle" for symbol in trace(figure, name).marker.symbol]
