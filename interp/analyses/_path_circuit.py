@@ -34,8 +34,9 @@ def circuit(links: Sequence[Link], model: ModelInfo, behavior: str, least: float
         nodes=tuple(end for end in ends if end != ROOT),
         edges=tuple(dict.fromkeys(edges)),
         name="circuit of path patching",
-        note="The senders followed in path patching, and nothing else: what no edge names is drawn "
-        "at random. Its features are none: every edge carries its whole input.",
+        note="The senders followed in path patching, and nothing else: what was not followed, also "
+        "queries, keys or values of these heads, is drawn at random. Every edge carries its whole "
+        "input. It is tested on the inputs above, not on the pairs that were patched.",
     )
 
 

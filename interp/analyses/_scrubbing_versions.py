@@ -76,12 +76,18 @@ def variations(hypothesis: Hypothesis, result: Result) -> Sequence[tuple[str, Hy
     """List versions worth testing next: a claim less, the label less, other sampling."""
     nodes = {node.id: (node, above) for node, above in hypothesis.nodes()}
     versions: list[tuple[str, Hypothesis]] = []
-    paid = [one for one in result.found.claims if one.what == "agree" and one.low > 0]
-    if paid:
-        dear = max(paid, key=lambda one: one.after - one.before)
-        node, above = nodes[dear.node]
-        exact = node.model_copy(update={"agree": EXACT})
-        versions.append((f"Let all of {label(node, above)} through", _version(hypothesis, exact)))
+    paid = [one for one in result.found.claims if one.low > 0 and one.node != hypothesis.graph.id]
+    for what, words, field in (
+        ("agree", "Let all of {} through", "agree"),
+        ("rest", "Keep what else {} reads", "other"),
+    ):
+        of = [one for one in paid if one.what == what]
+        if of:
+            dear = max(of, key=lambda one: one.after - one.before)
+            node, above = nodes[dear.node]
+            changed = node.model_copy(update={field: EXACT})
+            said = words.format(label(node, above))
+            versions.append((said, _version(hypothesis, changed)))
     for name in result.found.budget.leaking_nodes[:2]:
         if name != hypothesis.graph.id:
             changed = hypothesis.replaced(name, None)

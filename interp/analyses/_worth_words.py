@@ -94,8 +94,9 @@ def _misleading(result: Result) -> str:
     for k in result.misleading:
         if score[k] - success[k] >= _APART and result.share[k] > result.constant_share:
             return (
-                f"Most misleading: {result.named(k)}, {result.share[k]:.0%} of the loss recovered "
-                f"and a success of {result.success[k]:.2g}, where the best has "
+                "Of those that score above a constant guess, the one that falls most in rank: "
+                f"{result.named(k)}, {result.share[k]:.0%} of the loss recovered and a success of "
+                f"{result.success[k]:.2g}, where the best has "
                 f"{result.success[result.best[0]]:.2g}."
             )
     return ""
