@@ -207,6 +207,11 @@ def correlated(runs: list[Run], measure: str) -> str:
     return "\n".join(rows)
 
 
+def _read(run: Run) -> str:
+    """Return the sentences that read a run, without what the page says comes next."""
+    return verdict(run.result).partition(" Next: ")[0]
+
+
 def extremes(run: Run) -> str:
     """Return a table of the best hypotheses, and of those whose score misleads most."""
     result = run.result
@@ -293,9 +298,9 @@ def main() -> None:
         picture_paren=picture(paren, "paren"),
         picture_induction=picture(induction, "induction"),
         picture_adversarial=picture(erring[0], "adversarial"),
-        verdict_paren=verdict(paren.result),
-        verdict_induction=verdict(induction.result),
-        verdict_adversarial=verdict(erring[0].result),
+        verdict_paren=_read(paren),
+        verdict_induction=_read(induction),
+        verdict_adversarial=_read(erring[0]),
         extremes_paren=extremes(paren),
         extremes_induction=extremes(induction),
         extremes_adversarial=extremes(erring[0]),

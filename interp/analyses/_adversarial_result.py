@@ -280,7 +280,10 @@ def verdict(result: Result) -> str:
         f"of the rule alone on {_percent(rule)}.",
         _conclusion(found),
     ]
-    return " ".join([*parts, _searched(result)]).strip()
+    onward = "Next: ask more, or scrub with this hypothesis."
+    if any(mistake.neighbour for mistake in found.worst):
+        onward = "Next: patch the worst error from the input beside it that the model gets right."
+    return " ".join([*parts, _searched(result), onward]).strip()
 
 
 def _on_choice(own: Arm) -> str:

@@ -358,7 +358,8 @@ def verdict(result: Result) -> str:
         f"{_random(result)}."
     )
     chance, beside = _chance(result, value, bounds), _beside(result, value, bounds)
-    parts = (said, chance, _circular(result), beside)
+    onward = "Next: ask why the input that is judged worst is answered as it is."
+    parts = (said, chance, _circular(result), beside, onward)
     return " ".join(part for part in parts if part)
 
 

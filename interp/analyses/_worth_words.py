@@ -53,6 +53,7 @@ def verdict(result: Result) -> str:
         _conclusion(overall, within),
         _reversed(result),
         _misleading(result),
+        "Next: test those whose ranks differ most, claim by claim.",
     ]
     return " ".join(part for part in parts if part)
 
