@@ -31,6 +31,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder for all tests of a module."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def shared_home(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Set the module's data folder in the environment instead of one for each test."""
+    monkeypatch.setenv("BECAUSE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def ledger() -> Callable[..., None]:
     """Note an oracle: ``ledger(kind=, oracle=, control=, deviation=, tolerance=, unit=)``."""

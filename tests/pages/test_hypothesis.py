@@ -18,20 +18,7 @@ from ui import hypothesis_text as edits
 
 ROOT = Path(__file__).resolve().parents[2]
 KIND = "causal_scrubbing"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One data folder for all: what is asked in it is told apart by its hypothesis."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(autouse=True)
-def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Set the data folder in the environment."""
-    monkeypatch.setenv("BECAUSE_HOME", str(folder))
-    monkeypatch.delenv("BECAUSE_STORE_URL", raising=False)
-    return folder
+pytestmark = pytest.mark.usefixtures("shared_home")
 
 
 def open_page(**params: str) -> AppTest:

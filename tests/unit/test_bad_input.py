@@ -22,6 +22,8 @@ from interp.models.catalogue import info
 
 ROOT = Path(__file__).resolve().parents[2]
 INDUCTION, PARENS = "induction-handmade", "paren-balancer"
+# A refused question leaves nothing in a data folder: one serves all.
+pytestmark = pytest.mark.usefixtures("shared_home")
 CASES: dict[str, tuple[dict[str, Any] | str, type[InterpError], str]] = {}
 
 
@@ -196,20 +198,6 @@ def test_is_refused_with_a_sentence(
     assert refused.value.works or refused.value.found
     with pytest.raises(InterpError):
         interp.submit(spec if isinstance(spec, dict) else interp.parse(spec))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One data folder for all: a refused question leaves nothing in it."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(autouse=True)
-def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Set the data folder in the environment."""
-    monkeypatch.setenv("BECAUSE_HOME", str(folder))
-    monkeypatch.delenv("BECAUSE_STORE_URL", raising=False)
-    return folder
 
 
 @every_case
